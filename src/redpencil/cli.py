@@ -1,0 +1,411 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 done (or repaired, or all tests passed), 1 not repaired or not passed, 2 an error
+of use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import redpencil
+from redpencil.errors import RedpencilError, UsageError
+
+app = typer.Typer(
+    name="redpencil",
+    help="Small language models that think by editing: one command a turn, on a page that runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    str, typer.Option(help="Hugging Face id, folder, or smollm2-135m.", show_default=True)
+]
+Adapter = Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
+Seed = Annotated[int, typer.Option(help="Settles everything random.")]
+Tests = Annotated[Path, typer.Option(help="File of asserts or plain pytest functions.")]
+Corruptions = Annotated[str, typer.Option(help="Corruptions of a program: a number or LEAST-MOST.")]
+MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="builtin[:SPLIT], mbpp[:SPLIT], humaneval, doctest:PATH or jsonl:PATH.",
+        show_default=False,
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line and exit code 2."""
+    try:
+        app()
+    except RedpencilError as error:
+        from redpencil.terminal import fail
+
+        fail(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"redpencil {redpencil.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Small language models that think by editing: one command a turn, on a page that runs."""
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/quickstart"),
+    seed: Seed = 0,
+) -> None:
+    """Everything once, small: tasks, demonstrations, SFT, GRPO, evaluation, report."""
+    from redpencil.quickstart import Quickstart
+    from redpencil.quickstart import quickstart as run
+
+    run(out, Quickstart(seed=seed))
+
+
+@app.command()
+def tasks(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="Write the tasks as JSON lines.")] = None,
+) -> None:
+    """List the tasks of a source, or export them."""
+    from redpencil.jsonl import write_jsonl
+    from redpencil.tasks import load
+    from redpencil.terminal import console
+
+    found = load(source)
+    if out is None:
+        for task in found.tasks:
+            first_line = task.prompt.split("\n")[0]
+            console.print(f"{task.id}  [dim]{task.split}[/]  ", end="", soft_wrap=True)
+            console.print(first_line, markup=False, soft_wrap=True)
+    else:
+        write_jsonl(out, found.tasks)
+    console.print(found.summary, style="bold", soft_wrap=True)
+
+
+@app.command()
+def check(
+    program: Annotated[Path, typer.Argument(help="The program, a Python file.")],
+    tests: Tests,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Run one program against a file of tests; exit code 0 only when all pass."""
+    import msgspec
+
+    from redpencil.checkers import PythonChecker
+    from redpencil.editor import load_page, page_text
+    from redpencil.repair import repair_task
+    from redpencil.terminal import console
+
+    task = repair_task(_program(program), *_tests(tests, program))
+    verdict = PythonChecker().check(page_text(load_page(task.program or "")), task)
+    if as_json:
+        fields = ("status", "passed", "total", "detail", "seconds", "rung")
+        sys.stdout.buffer.write(
+            msgspec.json.encode({name: getattr(verdict, name) for name in fields}) + b"\n"
+        )
+    else:
+        colour = "green" if verdict.solved else "red"
+        console.print(
+            f"[{colour}]{verdict.status.value.replace('_', ' ')}[/]: "
+            f"{verdict.passed} of {verdict.total} tests pass ({verdict.seconds:.2f} s)"
+        )
+        if verdict.detail:
+            console.print(verdict.detail, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if verdict.solved else 1)
+
+
+@app.command()
+def demos(
+    source: Annotated[str, typer.Option("--tasks", help="Task source with solutions.")],
+    out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
+    per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
+    order: Annotated[
+        Literal["direct", "inverse"],
+        typer.Option(help="Only write correct lines, or undo the corruptions as the paper does."),
+    ] = "direct",
+    corruptions: Corruptions = "1-5",
+    seed: Seed = 0,
+) -> None:
+    """Make demonstrations: corrupted programs and the commands that mend them, replayed."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants, demonstrate, summarise
+    from redpencil.jsonl import write_jsonl
+    from redpencil.tasks import load
+
+    found = load(source)
+    terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    checker = PythonChecker()
+    variants = broken_variants(found.tasks, per_task, _range(corruptions), seed, checker)
+    kept, dropped = [], 0
+    with terminal.progress("Demonstrations", len(found.tasks) * per_task) as advance:
+        for trace in demonstrate(variants, checker, order=order):
+            advance("")
+            if trace is None:
+                dropped += 1
+            else:
+                kept.append(trace)
+    if not kept:
+        raise UsageError(f"no demonstration could be made of {source}")
+    write_jsonl(out, kept)
+    terminal.console.print(terminal.demos_summary(summarise(kept, dropped)))
+
+
+@app.command()
+def sft(
+    demos: Annotated[Path, typer.Option(help="File of demonstrations (JSON lines).")],
+    out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    model: Model = "smollm2-135m",
+    epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
+    seed: Seed = 0,
+) -> None:
+    """Fine-tune a LoRA adapter on demonstrations."""
+    from redpencil import terminal
+    from redpencil.engine.weights import require_torch
+    from redpencil.jsonl import read_jsonl
+    from redpencil.types import Trace
+
+    traces = read_jsonl(demos, Trace)
+    require_torch()
+    from redpencil.train.sft import SftRecipe, train_sft
+
+    recipe = SftRecipe(model=model, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    with terminal.training_progress("Fine-tune (SFT)") as update:
+        report = train_sft(traces, recipe, out, update)
+    terminal.console.print(
+        f"{report.steps} steps on {report.tokens:,} tokens of {report.traces} traces, "
+        f"{report.action_tokens:,} of them the model's own; {report.left_out} too long.\n"
+        f"The adapter is in {out / 'adapter'}."
+    )
+
+
+@app.command()
+def rl(
+    source: Annotated[str, typer.Option("--tasks", help="Task source.")],
+    adapter: Annotated[Path, typer.Option(help="Adapter to start from, as SFT makes it.")],
+    out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    model: Model = "smollm2-135m",
+    steps: Annotated[int, typer.Option(min=1)] = 100,
+    tasks_per_step: Annotated[int, typer.Option(min=1)] = 4,
+    group: Annotated[int, typer.Option(min=2, help="Traces of each task in a step.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
+    kl: Annotated[float, typer.Option(min=0.0)] = 0.01,
+    credit: Annotated[str, typer.Option(help="Credit rule: paper or outcome.")] = "paper",
+    corruptions: Corruptions = "1-3",
+    max_turns: MaxTurns = 10,
+    seed: Seed = 0,
+) -> None:
+    """Train an adapter further by GRPO with rewards per turn."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants
+    from redpencil.engine.weights import require_torch
+    from redpencil.env import EditRules
+    from redpencil.tasks import load
+
+    found = load(source)
+    require_torch()
+    from redpencil.train.grpo import GrpoRecipe, train_grpo
+
+    checker = PythonChecker()
+    variants = list(broken_variants(found.tasks, 1, _range(corruptions), seed, checker))
+    recipe = GrpoRecipe(
+        model=model,
+        steps=steps,
+        tasks_per_step=tasks_per_step,
+        group=group,
+        learning_rate=learning_rate,
+        kl=kl,
+        credit=credit,
+        rules=EditRules(max_turns=max_turns),
+        seed=seed,
+    )
+    with terminal.training_progress("Reinforce (GRPO)") as update:
+        trained = train_grpo(variants, adapter, recipe, checker, out, update)
+    terminal.console.print(f"The adapter is in {trained}.")
+
+
+@app.command(name="eval")
+def evaluate(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for traces.jsonl and results.json.")],
+    method: Annotated[
+        Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
+    ] = "coe",
+    model: Model = "smollm2-135m",
+    adapter: Adapter = None,
+    samples: Annotated[int, typer.Option(min=1, help="Traces of each program.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")] = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many programs.")] = None,
+    variants: Annotated[
+        int, typer.Option(min=1, help="Broken programs of each task that has none.")
+    ] = 1,
+    corruptions: Corruptions = "1-3",
+    max_turns: MaxTurns = 10,
+    seed: Seed = 0,
+) -> None:
+    """Measure how many broken programs a model repairs."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants, donors
+    from redpencil.engine.weights import load_model
+    from redpencil.env import EditRules
+    from redpencil.evaluate import Plan
+    from redpencil.evaluate import evaluate as run
+    from redpencil.tasks import load
+
+    if samples > 1 and temperature == 0:
+        raise UsageError("samples at temperature 0 are all the same: give --temperature, such as 1")
+    plan = Plan(
+        method=method,
+        tasks=source,
+        base_model=model,
+        adapter=str(adapter) if adapter else None,
+        samples=samples,
+        temperature=temperature,
+        rules=EditRules(max_turns=max_turns),
+        limit=limit,
+        variants=variants,
+        corruptions=_range(corruptions),
+        seed=seed,
+    )
+    found = load(source)
+    terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    checker = PythonChecker()
+    lines = donors(found.tasks)
+    broken = list(
+        broken_variants(found.tasks, variants, plan.corruptions, seed, checker, lines)
+    )[:limit]
+    weights = load_model(model, adapter)
+    from redpencil.engine.local import LocalEngine
+    from redpencil.policy import ModelPolicy
+
+    policy = ModelPolicy(LocalEngine(*weights), model, temperature=temperature)
+    solved = 0
+    with terminal.progress("Evaluate", len(broken) * samples) as advance:
+
+        def on_trace(trace: redpencil.types.Trace) -> None:
+            nonlocal solved
+            solved += trace.solved
+            advance(f"{solved} solved")
+
+        results = run(
+            plan, broken, policy, checker, out, command=_command(), on_trace=on_trace
+        )
+    terminal.console.print(terminal.results_table([(method, results)]))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation.")],
+    out: Annotated[Path | None, typer.Option(help="The page; default FOLDER/report.html.")] = None,
+    title: Annotated[str, typer.Option()] = "redpencil",
+) -> None:
+    """Turn results into one HTML page, with the traces to step through."""
+    from redpencil.report import from_folder, write
+    from redpencil.terminal import console
+
+    path = out or folder / "report.html"
+    write(path, title, *from_folder(folder))
+    console.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def repair(
+    file: Annotated[Path, typer.Argument(help="The broken program, a Python file.")],
+    tests: Tests,
+    adapter: Adapter = None,
+    model: Model = "smollm2-135m",
+    prompt: Annotated[str | None, typer.Option(help="What the program should do.")] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="The first greedy, others sampled.")] = 4,
+    max_turns: MaxTurns = 10,
+    write: Annotated[bool, typer.Option("--write", help="Write the repair to the file.")] = False,
+) -> None:
+    """Repair a program so that it passes tests, and print a diff."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.editor import page_text
+    from redpencil.engine.weights import load_model
+    from redpencil.jsonl import atomic_write
+    from redpencil.repair import DEFAULT_PROMPT, repair_task
+    from redpencil.repair import repair as run
+
+    text = _program(file)
+    task = repair_task(text, *_tests(tests, file), prompt or DEFAULT_PROMPT)
+    weights = load_model(model, adapter)
+    from redpencil.engine.local import LocalEngine
+    from redpencil.policy import ModelPolicy
+
+    engine = LocalEngine(*weights)
+    policies = (
+        ModelPolicy(engine, model, temperature=0.0 if attempt == 0 else 0.8)
+        for attempt in range(attempts)
+    )
+    with terminal.progress("Repair", attempts) as advance:
+        for trace in run(task, policies, PythonChecker(), max_turns=max_turns):
+            advance("repaired" if trace.solved else "not yet")
+    if not trace.solved:
+        terminal.console.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
+        raise typer.Exit(1)
+    repaired = page_text(trace.final.page)
+    terminal.console.print(terminal.diff(text, repaired, file.name))
+    if write:
+        with atomic_write(file) as target:
+            target.write(repaired.encode())
+        terminal.console.print(f"Written to {file}.")
+
+
+def _program(path: Path) -> str:
+    """The text of a Python file, which may well be broken."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a Python file: it is not UTF-8 text") from error
+
+
+def _tests(path: Path, program: Path) -> tuple[tuple[str, ...], str]:
+    from redpencil.checkers.testfile import read_tests
+
+    return read_tests(path, program.stem)
+
+
+def _range(text: str) -> tuple[int, int]:
+    least, _, most = text.partition("-")
+    try:
+        bounds = int(least), int(most or least)
+    except ValueError:
+        bounds = (0, 0)
+    if not 1 <= bounds[0] <= bounds[1]:
+        raise UsageError(f"--corruptions takes a number or LEAST-MOST such as 1-3, found {text!r}")
+    return bounds
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["redpencil", *sys.argv[1:]])

@@ -1,0 +1,178 @@
+"""The editing language and the page it edits: pure functions, no state (paper, section 3).
+
+    ### ADDL <line> >>><content>        insert so that the content becomes that line
+    ### REPL <line> >>><content>        replace the line
+    ### REPW <line> >>><old> >>><new>   replace the first occurrence of a string within the line
+    ### DELL <line>                     delete the line
+    ### EXIT                            finish
+
+Lines count from 1. Content is taken to the letter, indentation and trailing spaces included.
+"""
+
+from __future__ import annotations
+
+import re
+
+from redpencil.errors import ApplyError, ParseError
+from redpencil.types import Edit, Page
+
+MARK = "### "
+ARROW = " >>>"
+SEPARATOR = "***"
+COMMANDS = ("ADDL", "REPL", "REPW", "DELL", "EXIT")
+
+_MAX_LINE_DIGITS = 9
+_NUMBER = re.compile(r"[0-9]+")
+
+
+def load_page(text: str) -> Page:
+    """The page of a program's text: line ends and tabs are normalised here, and nowhere else.
+
+    CRLF and CR become LF, tabs of the indentation become four spaces each, line ends at the end
+    of the text are dropped, as is a byte-order mark.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+    return tuple(_untab(line) for line in text.split("\n")) if text else ()
+
+
+def page_text(page: Page) -> str:
+    """The program's text: the page's lines, each ended by a line feed."""
+    return "".join(f"{line}\n" for line in page)
+
+
+def render(page: Page, feedback: str) -> str:
+    """The state as the model sees it: numbered lines, `***`, and what running the page said."""
+    numbered = "".join(f"L {number} {line}\n" for number, line in enumerate(page, 1))
+    return f"{numbered}{SEPARATOR}\n{feedback}\n"
+
+
+def parse(action: str) -> Edit:
+    """Parse one command; exactly the language above, with nothing before or after it.
+
+    Raises:
+        ParseError: says precisely what is wrong.
+    """
+    if "\n" in action:
+        raise ParseError("expected one command on one line, found a line end")
+    if not action.startswith(MARK):
+        raise ParseError(f"a command starts with '### ', found {_quote(action)}")
+    body = action[len(MARK) :]
+    name, _, rest = body.partition(" ")
+    if name not in COMMANDS:
+        raise ParseError(f"unknown command {_quote(name)}; the commands are {', '.join(COMMANDS)}")
+    if name == "EXIT":
+        if body != "EXIT":
+            raise ParseError("EXIT takes nothing after it")
+        return Edit("EXIT")
+    number, arrow, content = rest.partition(ARROW)
+    line = _parse_line(name, number)
+    if name == "DELL":
+        if arrow:
+            raise ParseError("DELL takes a line number and nothing after it")
+        return Edit("DELL", line)
+    if not arrow:
+        raise ParseError(f"{name} takes ' >>>' and the content after the line number")
+    if name == "ADDL":
+        return Edit("ADDL", line, content)
+    if name == "REPL":
+        return Edit("REPL", line, content)
+    old, arrow, new = content.partition(ARROW)
+    if not arrow:
+        raise ParseError("REPW takes ' >>>', the old string, ' >>>' and the new string")
+    if not old:
+        raise ParseError("REPW cannot replace an empty string")
+    return Edit("REPW", line, new, old)
+
+
+def format_edit(edit: Edit) -> str:
+    """The command's text; `parse` gives back the same edit.
+
+    Raises:
+        ParseError: the edit cannot be written in the language, such as content with a line end.
+    """
+    text = _format(edit)
+    if parse(text) != edit:
+        raise ParseError(f"{edit!r} cannot be written as a command")
+    return text
+
+
+def apply(page: Page, edit: Edit) -> Page:
+    """The page after the edit; EXIT leaves it as it is.
+
+    Raises:
+        ApplyError: there is no such line, or no such text in it.
+    """
+    if edit.command == "EXIT":
+        return page
+    last = len(page) + (edit.command == "ADDL")
+    if not 1 <= edit.line <= last:
+        lines = f"has {len(page)} line{'s' * (len(page) != 1)}" if page else "is empty"
+        raise ApplyError(f"no line {edit.line} for {edit.command}: the page {lines}")
+    before, after = page[: edit.line - 1], page[edit.line :]
+    match edit.command:
+        case "ADDL":
+            return (*before, edit.text, *page[edit.line - 1 :])
+        case "REPL":
+            return (*before, edit.text, *after)
+        case "DELL":
+            return before + after
+        case "REPW":
+            line = page[edit.line - 1]
+            if edit.old not in line:
+                raise ApplyError(f"text not found in line {edit.line}: {_quote(edit.old)}")
+            return (*before, line.replace(edit.old, edit.text, 1), *after)
+
+
+def invert(page: Page, edit: Edit) -> Edit:
+    """The edit that undoes `edit` on the page that it would make of `page`.
+
+    Raises:
+        ApplyError: `page` cannot take `edit`.
+    """
+    after = apply(page, edit)
+    match edit.command:
+        case "EXIT":
+            return edit
+        case "ADDL":
+            return Edit("DELL", edit.line)
+        case "DELL":
+            return Edit("ADDL", edit.line, page[edit.line - 1])
+        case "REPL":
+            return Edit("REPL", edit.line, page[edit.line - 1])
+        case "REPW":
+            back = Edit("REPW", edit.line, edit.old, edit.text)
+            try:
+                if parse(_format(back)) == back and apply(after, back) == page:
+                    return back
+            except (ParseError, ApplyError):
+                pass
+            return Edit("REPL", edit.line, page[edit.line - 1])
+
+
+def _format(edit: Edit) -> str:
+    match edit.command:
+        case "EXIT":
+            return f"{MARK}EXIT"
+        case "DELL":
+            return f"{MARK}DELL {edit.line}"
+        case "REPW":
+            return f"{MARK}REPW {edit.line}{ARROW}{edit.old}{ARROW}{edit.text}"
+        case _:
+            return f"{MARK}{edit.command} {edit.line}{ARROW}{edit.text}"
+
+
+def _parse_line(command: str, number: str) -> int:
+    if not _NUMBER.fullmatch(number):
+        raise ParseError(f"{command} takes a line number, found {_quote(number)}")
+    if len(number) > _MAX_LINE_DIGITS or number.startswith("0"):
+        raise ParseError(f"not a line number: {_quote(number)}")
+    return int(number)
+
+
+def _untab(line: str) -> str:
+    body = line.lstrip(" \t")
+    return line[: len(line) - len(body)].expandtabs(4) + body
+
+
+def _quote(text: str, limit: int = 40) -> str:
+    return repr(text if len(text) <= limit else text[:limit] + "…")

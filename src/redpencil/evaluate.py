@@ -1,0 +1,206 @@
+"""Evaluation: traces of a policy on broken programs, and the numbers that sum them up."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import msgspec
+
+from redpencil import provenance
+from redpencil.checkers import Checker
+from redpencil.demos import Broken
+from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
+from redpencil.errors import UsageError
+from redpencil.jsonl import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from redpencil.policy import Policy
+from redpencil.rollout import Episode, rollout
+from redpencil.types import Trace, Value
+
+Method = Literal["coe", "direct"]
+
+RESULTS = "results.json"
+TRACES = "traces.jsonl"
+_PLAN = "plan.json"
+_RESAMPLES = 2000
+
+
+class Plan(Value):
+    """What is evaluated: all that the traces depend on but the broken programs themselves."""
+
+    method: Method
+    tasks: str
+    """The task source, such as `builtin:test`."""
+    base_model: str
+    adapter: str | None = None
+    samples: int = 1
+    """Traces per program."""
+    temperature: float = 0.0
+    """0 samples greedily."""
+    rules: EditRules = msgspec.field(default_factory=EditRules)
+    limit: int | None = None
+    """At most so many programs."""
+    variants: int = 1
+    """Broken programs made of each task that has none of its own."""
+    corruptions: tuple[int, int] = (1, 3)
+    """Least and most corruptions of a broken program."""
+    seed: int = 0
+    """Of the corruptions and, plus the sample's number, of the sampling."""
+
+
+class Results(Value):
+    """What `redpencil eval` writes to `results.json`."""
+
+    method: str
+    """`coe` (edits, turn by turn) or `direct` (the whole program in one answer)."""
+    tasks: str
+    """The task source, such as `builtin:test`."""
+    n: int
+    """How many broken programs."""
+    samples: int
+    """Traces per program."""
+    pass_at_1: float
+    """Mean over programs of the share of samples that end solved, 0 to 1."""
+    ci95: tuple[float, float]
+    """95% bootstrap interval of `pass_at_1` over programs."""
+    malformed_rate: float
+    """Share of actions that are no command the page can take."""
+    mean_turns: float
+    mean_tokens: float
+    """Generated tokens per trace."""
+    seconds: float
+    """Wall time spent sampling and checking."""
+    errors: int
+    """Traces that ended in a fault of the infrastructure; they count as unsolved."""
+    base_model: str
+    adapter: str | None
+    command: str
+    """The command that makes these numbers again."""
+    seed: int
+    versions: dict[str, str]
+    machine: str
+    git_commit: str
+
+
+def evaluate(
+    plan: Plan,
+    broken: Sequence[Broken],
+    policy: Policy,
+    checker: Checker,
+    folder: Path,
+    *,
+    command: str = "",
+    concurrency: int = 16,
+    on_trace: Callable[[Trace], None] = lambda trace: None,
+) -> Results:
+    """Play every broken program `samples` times; write `traces.jsonl` and `results.json`.
+
+    Traces are appended as they end, so an interrupted evaluation goes on where it was.
+
+    Raises:
+        UsageError: there is nothing to evaluate, or the folder holds an evaluation of another plan.
+    """
+    if not broken:
+        raise UsageError(f"no broken program in {plan.tasks} to evaluate on")
+    _claim(folder, plan)
+    traces = _finished(folder / TRACES)
+    for trace in traces.values():
+        on_trace(trace)
+    missing = [
+        (item, seed)
+        for seed in range(plan.seed, plan.seed + plan.samples)
+        for item in broken
+        if (item.task.id, item.task.program, seed) not in traces
+    ]
+    episodes = (
+        Episode(_environment(plan, item, checker), seed, item.corruptions) for item, seed in missing
+    )
+    spent = _seconds_before(folder)
+    started = time.perf_counter()
+    for trace in rollout(episodes, policy, concurrency=concurrency):
+        append_jsonl(folder / TRACES, [trace])
+        traces[_key(trace)] = trace
+        on_trace(trace)
+        write_json(folder / _SPENT, spent + time.perf_counter() - started)
+    ordered = [traces[key] for key in sorted(traces, key=str)]
+    write_jsonl(folder / TRACES, ordered)
+    results = summarise(plan, ordered, _seconds_before(folder), command)
+    write_json(folder / RESULTS, results)
+    return results
+
+
+def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str) -> Results:
+    """The numbers of an evaluation from its traces."""
+    turns = [turn for trace in traces for turn in trace.turns]
+    shares = _solved_shares(traces)
+    return Results(
+        method=plan.method,
+        tasks=plan.tasks,
+        n=len(shares),
+        samples=plan.samples,
+        pass_at_1=fmean(shares),
+        ci95=bootstrap_interval(shares, plan.seed),
+        malformed_rate=fmean(bool(turn.error) for turn in turns) if turns else 0.0,
+        mean_turns=len(turns) / len(traces),
+        mean_tokens=sum(len(turn.action_ids) for turn in turns) / len(traces),
+        seconds=round(seconds, 1),
+        errors=sum(trace.end == "error" for trace in traces),
+        base_model=plan.base_model,
+        adapter=plan.adapter,
+        command=command,
+        seed=plan.seed,
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        git_commit=provenance.git_commit(),
+    )
+
+
+def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the mean."""
+    rng = random.Random(seed)
+    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    tail = round(0.025 * _RESAMPLES)
+    return means[tail], means[-tail - 1]
+
+
+_SPENT = "seconds.json"
+
+
+def _environment(plan: Plan, item: Broken, checker: Checker) -> Env:
+    if plan.method == "direct":
+        return AnswerEnv(item.task, checker)
+    return EditEnv(item.task, checker, plan.rules)
+
+
+def _claim(folder: Path, plan: Plan) -> None:
+    path = folder / _PLAN
+    if path.exists() and read_json(path, Plan) != plan:
+        raise UsageError(
+            f"{folder} holds an evaluation of something else: choose another folder or delete it"
+        )
+    write_json(path, plan)
+
+
+def _finished(path: Path) -> dict[tuple[str, str | None, int], Trace]:
+    traces = read_jsonl(path, Trace, torn_tail=True) if path.exists() else []
+    return {_key(trace): trace for trace in traces if trace.end != "error"}
+
+
+def _key(trace: Trace) -> tuple[str, str | None, int]:
+    return trace.task.id, trace.task.program, trace.seed
+
+
+def _solved_shares(traces: Sequence[Trace]) -> list[float]:
+    outcomes: dict[tuple[str, str | None], list[bool]] = {}
+    for trace in traces:
+        outcomes.setdefault((trace.task.id, trace.task.program), []).append(trace.solved)
+    return [fmean(solved) for solved in outcomes.values()]
+
+
+def _seconds_before(folder: Path) -> float:
+    path = folder / _SPENT
+    return read_json(path, float) if path.exists() else 0.0

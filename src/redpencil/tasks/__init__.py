@@ -1,0 +1,72 @@
+"""Where tasks come from: problems on board, your own doctests, MBPP, HumanEval, JSON lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from redpencil.errors import UsageError
+from redpencil.tasks.source import TaskSet
+from redpencil.tasks.verify import verified
+from redpencil.types import Split
+
+__all__ = ["SOURCES", "TaskSet", "load", "verified"]
+
+SOURCES = (
+    "builtin[:SPLIT]",
+    "doctest:PATH",
+    "mbpp[:SPLIT[:FOLDER]]",
+    "humaneval",
+    "jsonl:PATH",
+)
+
+
+def load(source: str) -> TaskSet:
+    """The tasks of a source.
+
+    Args:
+        source: `builtin`, `builtin:test`, `doctest:PATH`, `mbpp:train`, `mbpp:train:FOLDER`,
+            `humaneval` or `jsonl:PATH`; a split is `train`, `validation` or `test`.
+
+    Raises:
+        UsageError: there is no such source or split, or it holds no task.
+        DataError: a file of it is not what it should be.
+        MissingDependency: a package that the source needs is not installed.
+    """
+    kind, _, rest = source.partition(":")
+    match kind:
+        case "builtin":
+            from redpencil.tasks.doctests import builtin
+
+            found = builtin(_split(rest, source))
+        case "doctest" if rest:
+            from redpencil.tasks.doctests import from_path
+
+            found = from_path(Path(rest))
+        case "mbpp":
+            from redpencil.tasks.mbpp import mbpp
+
+            split, _, folder = rest.partition(":")
+            found = mbpp(_split(split, source), Path(folder) if folder else None)
+        case "humaneval" if not rest:
+            from redpencil.tasks.humaneval import humaneval
+
+            found = humaneval()
+        case "jsonl" if rest:
+            from redpencil.tasks.jsonlines import from_file
+
+            found = from_file(Path(rest))
+        case _:
+            raise UsageError(f"no task source {source!r}; the sources are {', '.join(SOURCES)}")
+    if not found.tasks:
+        raise UsageError(f"no task in {source}: {found.summary}")
+    return found
+
+
+def _split(text: str, source: str) -> Split | None:
+    if not text:
+        return None
+    for split in get_args(Split):
+        if text == split:
+            return split  # type: ignore[no-any-return]
+    raise UsageError(f"no split {text!r} in {source}; the splits are train, validation and test")

@@ -1,0 +1,209 @@
+"""Tasks from doctests: any function or class whose docstring says what it does and shows it.
+
+Files are read, never imported or run. A task's solution is the definition without its docstring,
+after the imports, constants and helpers of the same module that it depends on.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from redpencil.errors import DataError, UsageError
+from redpencil.tasks.source import TaskSet, counted, split_of, tidy
+from redpencil.types import Split, Task
+
+VISIBLE = 3
+"""Of a problem on board the policy sees this many examples; the others are hidden tests."""
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def builtin(split: Split | None = None) -> TaskSet:
+    """The problems on board, or those of one split."""
+    folder = Path(__file__).parent.parent / "problems"
+    found = _from_files(sorted(folder.glob("[a-z]*.py")), folder, "builtin", VISIBLE)
+    tasks = [task for task in found.tasks if split in (None, task.split)]
+    sizes = Counter(task.split for task in tasks)
+    parts = ", ".join(f"{sizes[name]} {name}" for name in ("train", "validation", "test"))
+    return TaskSet(tuple(tasks), f"{counted(len(tasks), 'problem')} on board ({parts})")
+
+
+def from_path(path: Path) -> TaskSet:
+    """The tasks of a module or, recursively, of a folder; every example is a visible test.
+
+    Raises:
+        UsageError: there is no such file or folder.
+        DataError: a file is not Python; the message names it and the line.
+    """
+    if path.is_dir():
+        return _from_files(sorted(path.rglob("*.py")), path, path.resolve().name)
+    if not path.is_file():
+        raise UsageError(f"no file or folder {path}")
+    return _from_files([path], path.parent, path.stem)
+
+
+@dataclass
+class _Tally:
+    """What was met on the way, for the summary."""
+
+    without_examples: int = 0
+    skipped_examples: int = 0
+
+
+def _from_files(
+    files: list[Path], root: Path, name: str, visible: int | None = None
+) -> TaskSet:
+    tally = _Tally()
+    tasks = []
+    for file in files:
+        module = ".".join(file.relative_to(root).with_suffix("").parts)
+        prefix = name if module == name else f"{name}/{module}"
+        tasks += _from_module(_Module.read(file), prefix, visible, tally)
+    summary = (
+        f"{counted(len(tasks), 'task')} from {counted(len(files), 'file')}; "
+        f"{counted(tally.without_examples, 'definition')} without usable examples, "
+        f"{counted(tally.skipped_examples, 'example')} skipped (no plain value expected)"
+    )
+    return TaskSet(tuple(tasks), summary)
+
+
+def _from_module(
+    module: _Module, prefix: str, visible: int | None, tally: _Tally
+) -> list[Task]:
+    tasks = []
+    for node in module.tree.body:
+        if not isinstance(node, _Definition):
+            continue
+        docstring = ast.get_docstring(node) or ""
+        prompt, tests, skipped = _read_docstring(docstring)
+        tally.skipped_examples += skipped
+        if not prompt or not tests:
+            tally.without_examples += 1
+            continue
+        task_id = f"{prefix}.{node.name}"
+        tasks.append(
+            Task(
+                id=task_id,
+                prompt=prompt,
+                program=None,
+                solution=tidy(module.slice(node)),
+                tests=tuple(tests[:visible]),
+                hidden_tests=tuple(tests[visible:]) if visible else (),
+                setup="",
+                split=split_of(task_id),
+            )
+        )
+    return tasks
+
+
+def _read_docstring(docstring: str) -> tuple[str, list[str], int]:
+    """The words before the first example, a test for each usable example, how many are not."""
+    try:
+        pieces = doctest.DocTestParser().parse(inspect.cleandoc(docstring))
+    except ValueError:  # inconsistent indentation: no examples that doctest itself could run
+        return "", [], 0
+    words = pieces[0] if pieces and isinstance(pieces[0], str) else ""
+    prompt = " ".join(words.split())
+    tests: list[str] = []
+    statements: list[str] = []
+    skipped = 0
+    for piece in pieces:
+        if not isinstance(piece, doctest.Example):
+            continue
+        source, want = piece.source.strip(), piece.want.strip()
+        if not want and not piece.exc_msg and _is_statement(source):
+            statements.append(source)
+        elif (assertion := _assertion(source, want)) is not None and not piece.options:
+            tests.append("\n".join([*statements, assertion]))
+        else:
+            skipped += 1
+    return prompt, tests, skipped
+
+
+def _assertion(source: str, want: str) -> str | None:
+    """The example as an assert, where what it wants is a plain value written in one line."""
+    try:
+        value = ast.literal_eval(want)
+        ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return None
+    operator = "is" if value is None or isinstance(value, bool) else "=="
+    return f"assert {source} {operator} {want}"
+
+
+def _is_statement(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+class _Module:
+    """A parsed file, from which definitions are cut out with all that they depend on."""
+
+    def __init__(self, text: str, tree: ast.Module) -> None:
+        self.tree = tree
+        self._lines = text.split("\n")
+        self._providers: dict[str, ast.stmt] = {}
+        for node in tree.body:
+            for name in _provided_names(node):
+                self._providers.setdefault(name, node)
+
+    @classmethod
+    def read(cls, path: Path) -> _Module:
+        try:
+            text = path.read_text("utf-8-sig").replace("\r\n", "\n")
+            return cls(text, ast.parse(text))
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from error
+        except SyntaxError as error:
+            raise DataError(f"{path}, line {error.lineno}: {error.msg}") from error
+        except ValueError as error:
+            raise DataError(f"{path} is not Python: {error}") from error
+
+    def slice(self, definition: _Definition) -> str:
+        """The definition and, before and after it as in the file, what it needs; no docstrings."""
+        needed: list[ast.stmt] = []
+        waiting: list[ast.stmt] = [definition]
+        while waiting:
+            node = waiting.pop()
+            if node in needed:
+                continue
+            needed.append(node)
+            names = (name.id for name in ast.walk(node) if isinstance(name, ast.Name))
+            waiting += [self._providers[name] for name in names if name in self._providers]
+        ordered = [node for node in self.tree.body if node in needed]
+        return "\n".join(self._source(node) for node in ordered)
+
+    def _source(self, node: ast.stmt) -> str:
+        """The statement's lines, decorators included, docstring and the space after it cut."""
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        dropped: set[int] = set()
+        for inner in ast.walk(node):
+            if isinstance(inner, _Definition) and ast.get_docstring(inner) is not None:
+                expression = inner.body[0]
+                last = expression.end_lineno or expression.lineno
+                dropped |= set(range(expression.lineno, last + 1))
+                if len(inner.body) == 1:
+                    dropped.remove(expression.lineno)  # a body must have a statement
+        numbers = range(first, (node.end_lineno or first) + 1)
+        return "\n".join(self._lines[number - 1] for number in numbers if number not in dropped)
+
+
+def _provided_names(node: ast.stmt) -> list[str]:
+    if isinstance(node, _Definition):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [
+            name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+        ]
+    return []

@@ -1,0 +1,38 @@
+"""A user's own tasks: one JSON object a line, with the fields of `redpencil.types.Task`."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from redpencil.errors import DataError
+from redpencil.jsonl import read_jsonl
+from redpencil.tasks.source import TaskSet, counted
+from redpencil.types import Task
+
+
+def from_file(path: Path) -> TaskSet:
+    """The tasks of a JSON-lines file.
+
+    Raises:
+        DataError: names the file, the line and the field that are wrong.
+    """
+    tasks = read_jsonl(path, Task)
+    numbers = [n for n, line in enumerate(path.read_bytes().split(b"\n"), 1) if line.strip()]
+    seen: dict[str, int] = {}
+    for number, task in zip(numbers, tasks, strict=True):
+        where = f"{path}, line {number}"
+        if task.id in seen:
+            raise DataError(f"{where}: `id` {task.id!r} is taken by line {seen[task.id]} already")
+        seen[task.id] = number
+        if not task.tests and not task.hidden_tests:
+            raise DataError(f"{where}: `tests` and `hidden_tests` are both empty")
+        if task.program is None and task.solution is None:
+            raise DataError(f"{where}: `program` and `solution` are both null")
+        for field in ("tests", "hidden_tests"):
+            for index, test in enumerate(getattr(task, field)):
+                try:
+                    ast.parse(test)
+                except (SyntaxError, ValueError) as error:
+                    raise DataError(f"{where}: `{field}[{index}]` is not Python: {error}") from error
+    return TaskSet(tuple(tasks), f"{counted(len(tasks), 'task')} from {path}")

@@ -1,0 +1,112 @@
+"""What redpencil prints: progress bars, tables, diffs, messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from redpencil.demos import Summary
+from redpencil.evaluate import Results
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Advance = Callable[[str], None]
+"""Marks one more piece of work done, with a note to stand beside the bar."""
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """A progress bar with time left; calling what it gives advances it by one."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=total, note="")
+        yield lambda note="": bar.update(task, advance=1, note=note)
+
+
+@contextmanager
+def training_progress(what: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """A progress bar for trainings, which say themselves how far they are."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=None, note="starting")
+
+        def update(done: int, total: int, metrics: dict[str, float]) -> None:
+            shown = [name for name in ("loss", "reward", "solved_rate") if name in metrics]
+            note = "  ".join(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in shown)
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
+    """Evaluations side by side."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in ("solved", "95% interval", "malformed", "turns", "tokens", "seconds"):
+        table.add_column(heading, justify="right")
+    for label, results in rows:
+        low, high = results.ci95
+        table.add_row(
+            label,
+            f"{results.pass_at_1:.1%}",
+            f"{low:.1%} - {high:.1%}",
+            f"{results.malformed_rate:.1%}",
+            f"{results.mean_turns:.1f}",
+            f"{results.mean_tokens:.0f}",
+            f"{results.seconds:.0f}",
+        )
+    return table
+
+
+def demos_summary(summary: Summary) -> str:
+    """What a set of demonstrations holds, in a line or two."""
+    turns = ", ".join(f"{count} of {length}" for length, count in summary.turns.items())
+    common = sorted(summary.corruptions.items(), key=lambda item: -item[1])
+    corruptions = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in common)
+    return (
+        f"{summary.demos} demonstrations of {summary.tasks} tasks, {summary.dropped} dropped; "
+        f"mean edit distance {summary.mean_edit_distance:.1f} characters\n"
+        f"turns: {turns}\ncorruptions: {corruptions}"
+    )
+
+
+def diff(before: str, after: str, name: str) -> Syntax:
+    """A unified diff, coloured."""
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True),
+        after.splitlines(keepends=True),
+        f"{name} (broken)",
+        f"{name} (repaired)",
+    )
+    return Syntax("".join(lines).rstrip("\n"), "diff", theme="ansi_dark", background_color="default")
+
+
+def fail(message: str) -> None:
+    """Print an error as one line on standard error."""
+    errors.print(Text.assemble(("error: ", "bold red"), message.replace("\n", " ")), soft_wrap=True)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+    )

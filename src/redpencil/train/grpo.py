@@ -1,0 +1,267 @@
+"""GRPO with rewards per turn (paper, RLVR), on TRL's trainer.
+
+TRL samples through `rollout_func`, masks what the environment wrote, and takes advantages of
+shape (B, T). Here the rollout is ours, and so is the credit: `_PerTurnTrainer` replaces the
+advantages that TRL computes from one number a trace by those of a credit rule.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from redpencil.checkers import Checker
+from redpencil.demos import Broken
+from redpencil.engine.local import LocalEngine
+from redpencil.engine.weights import load_adapter, load_base
+from redpencil.env import EditEnv, EditRules
+from redpencil.errors import UsageError
+from redpencil.jsonl import append_jsonl
+from redpencil.policy import ModelPolicy
+from redpencil.rollout import Episode, rollout
+from redpencil.train import credit
+from redpencil.train.head import score_only_labels
+from redpencil.train.loop import (
+    Journal,
+    Progress,
+    last_checkpoint,
+    save_adapter,
+    trainer_arguments,
+)
+from redpencil.types import Trace, Value
+
+
+class GrpoRecipe(Value):
+    """How to train by reinforcement; the defaults that the paper gives are the paper's."""
+
+    model: str = "smollm2-135m"
+    steps: int = 100
+    tasks_per_step: int = 4
+    group: int = 4
+    """Traces of each task (paper)."""
+    learning_rate: float = 1e-4
+    kl: float = 0.01
+    """Weight of the divergence from the SFT policy (paper)."""
+    clip: float = 0.2
+    """How far a token's probability ratio counts, either way (paper)."""
+    credit: str = "paper"
+    """The rule of `redpencil.train.credit`."""
+    temperature: float = 1.0
+    context: int = 2048
+    traces_per_backward: int = 4
+    """Traces whose gradients are computed at once; less takes less memory."""
+    checkpoint_every: int = 2
+    rules: EditRules = msgspec.field(default_factory=EditRules)
+    seed: int = 0
+
+
+def train_grpo(
+    variants: Sequence[Broken],
+    adapter: Path,
+    recipe: GrpoRecipe,
+    checker: Checker,
+    folder: Path,
+    progress: Progress = lambda done, total, metrics: None,
+) -> Path:
+    """Train the adapter on further and save it as `folder/adapter`; returns where it lies.
+
+    Every trace sampled is appended to `folder/traces.jsonl`. Checkpoints lie in `folder`; a call
+    with the same arguments goes on from the newest.
+
+    Raises:
+        UsageError: there is nothing to train on, no such model, adapter or credit rule.
+    """
+    if recipe.credit not in credit.RULES:
+        known = ", ".join(credit.RULES)
+        raise UsageError(f"no credit rule {recipe.credit!r}; the rules are {known}")
+    if not variants:
+        raise UsageError("no broken program to train on")
+    model, tokenizer = load_base(recipe.model)
+    sampler, _ = load_base(recipe.model)
+    sampling = _Sampling(
+        LocalEngine(sampler, tokenizer, recipe.context), variants, recipe, checker, folder
+    )
+    dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
+    batch = recipe.tasks_per_step * recipe.group
+    arguments = GRPOConfig(
+        **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
+        per_device_train_batch_size=recipe.traces_per_backward,
+        gradient_accumulation_steps=batch // recipe.traces_per_backward,
+        steps_per_generation=batch // recipe.traces_per_backward,
+        num_generations=recipe.group,
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant",
+        max_grad_norm=1.0,
+        beta=recipe.kl,
+        epsilon=recipe.clip,
+        temperature=recipe.temperature,
+        loss_type="dapo",
+        max_completion_length=recipe.context,
+        save_steps=recipe.checkpoint_every,
+        shuffle_dataset=True,
+    )
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    trainer = _PerTurnTrainer(
+        model=load_adapter(model, adapter, trainable=True),
+        reward_funcs=_trace_reward,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        rollout_func=sampling,
+        callbacks=[Journal(folder, progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    score_only_labels(trainer.model.get_base_model(), recipe.temperature)
+    checkpoint = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return save_adapter(trainer.model, folder, recipe.model)
+
+
+def _trace_reward(
+    completions: Sequence[str], trace_reward: Sequence[float], **_: Any
+) -> list[float]:
+    """For TRL's log: the sum of a trace's rewards, which the rollout has worked out."""
+    return list(trace_reward)
+
+
+class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO whose advantages are per token, from the credit rule that the rollout applied."""
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        sampling = self.rollout_func
+        assert isinstance(sampling, _Sampling)
+        width = output["completion_ids"].shape[1]
+        advantages = output["advantages"].new_zeros(len(sampling.advantages), width)
+        for row, values in zip(advantages, sampling.advantages, strict=True):
+            row[: len(values)] = torch.tensor(values)
+        output["advantages"] = advantages
+        for name, value in sampling.metrics.items():
+            self._metrics["train"][name].append(value)
+        return output
+
+
+class _Sampling:
+    """The rollout function: samples the step's traces and works out their credit."""
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        variants: Sequence[Broken],
+        recipe: GrpoRecipe,
+        checker: Checker,
+        folder: Path,
+    ) -> None:
+        self.advantages: list[list[float]] = []
+        self.metrics: dict[str, float] = {}
+        self._engine = engine
+        self._variants = variants
+        self._recipe = recipe
+        self._checker = checker
+        self._traces = folder / "traces.jsonl"
+
+    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        started = time.perf_counter()
+        self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
+        traces = self._sample([int(prompt) for prompt in prompts], trainer.state.global_step)
+        append_jsonl(self._traces, traces)
+        groups = [
+            traces[start : start + self._recipe.group]
+            for start in range(0, len(traces), self._recipe.group)
+        ]
+        self.advantages = [
+            credit.per_token(advantages, _turn_lengths(trace))
+            for group in groups
+            for trace, advantages in zip(group, self._credit(group), strict=True)
+        ]
+        self.metrics = {
+            **_trace_metrics(traces),
+            "idle_groups": sum(_is_idle(group) for group in groups) / len(groups),
+            "rollout_seconds": time.perf_counter() - started,
+        }
+        completions = [_completion(trace) for trace in traces]
+        return {
+            "prompt_ids": [list(trace.turns[0].observation_ids) for trace in traces],
+            "completion_ids": [ids for ids, _, _ in completions],
+            "env_mask": [mask for _, mask, _ in completions],
+            "logprobs": [logprobs for _, _, logprobs in completions],
+            "trace_reward": [trace.reward for trace in traces],
+        }
+
+    def _credit(self, group: Sequence[Trace]) -> credit.Advantages:
+        rewards = [[turn.reward for turn in trace.turns] for trace in group]
+        return credit.RULES[self._recipe.credit](rewards)
+
+    def _sample(self, indices: Sequence[int], step: int) -> list[Trace]:
+        """A trace for each index, in order; seeds differ by step and by place in the batch."""
+        policy = ModelPolicy(
+            self._engine, self._recipe.model, temperature=self._recipe.temperature
+        )
+        first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
+        by_seed = {
+            trace.seed: trace
+            for trace in rollout(self._episodes(indices, first_seed), policy, concurrency=64)
+        }
+        traces = [by_seed[first_seed + place] for place in range(len(indices))]
+        for trace in traces:
+            if trace.end == "error" or not trace.turns:
+                raise UsageError(
+                    f"task {trace.task.id} cannot be sampled: "
+                    + (trace.error or "its first page does not fit into the context")
+                )
+        return traces
+
+    def _episodes(self, indices: Sequence[int], first_seed: int) -> Iterator[Episode]:
+        for place, index in enumerate(indices):
+            broken = self._variants[index]
+            env = EditEnv(broken.task, self._checker, self._recipe.rules)
+            yield Episode(env, first_seed + place, broken.corruptions)
+
+
+def _completion(trace: Trace) -> tuple[list[int], list[int], list[float]]:
+    """Ids after the first observation, 1 for each that the model sampled, log-probabilities."""
+    ids: list[int] = []
+    mask: list[int] = []
+    logprobs: list[float] = []
+    for index, turn in enumerate(trace.turns):
+        if index:
+            ids += turn.observation_ids
+            mask += [0] * len(turn.observation_ids)
+            logprobs += [0.0] * len(turn.observation_ids)
+        ids += turn.action_ids
+        mask += [1] * len(turn.action_ids)
+        logprobs += turn.logprobs
+    return ids, mask, logprobs
+
+
+def _turn_lengths(trace: Trace) -> list[tuple[int, int]]:
+    """For each turn the tokens of its action, and of the observation that follows it."""
+    following = [len(turn.observation_ids) for turn in trace.turns[1:]] + [0]
+    return [
+        (len(turn.action_ids), after) for turn, after in zip(trace.turns, following, strict=True)
+    ]
+
+
+def _is_idle(group: Sequence[Trace]) -> bool:
+    """Whether the group's traces were all rewarded alike, so that it teaches nothing."""
+    rewards = [[turn.reward for turn in trace.turns] for trace in group]
+    return all(advantage == 0 for trace in credit.paper(rewards) for advantage in trace)
+
+
+def _trace_metrics(traces: Sequence[Trace]) -> dict[str, float]:
+    turns = [turn for trace in traces for turn in trace.turns]
+    return {
+        "solved_rate": sum(trace.solved for trace in traces) / len(traces),
+        "malformed_rate": sum(bool(turn.error) for turn in turns) / len(turns),
+        "turns": len(turns) / len(traces),
+    }

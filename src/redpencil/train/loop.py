@@ -1,0 +1,123 @@
+"""What both trainings share: LoRA, logs, checkpoints that survive a kill, the adapter at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainingArguments
+
+from redpencil.errors import UsageError
+from redpencil.jsonl import append_jsonl, read_jsonl, write_jsonl
+from redpencil.types import Value
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Told after each optimiser step: steps done, steps in all, and the newest metrics."""
+
+ADAPTER = "adapter"
+METRICS = "metrics.jsonl"
+
+
+class Lora(Value):
+    """The adapter's shape: rank 16 on all linear layers is the paper's."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+
+
+def new_adapter(model: Any, lora: Lora, seed: int) -> Any:
+    """The model with a fresh LoRA on all of its linear layers but the head."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written whole: its trainer state is what is written last."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
+            whole.append((int(checkpoint.name.removeprefix("checkpoint-")), checkpoint))
+        except (OSError, ValueError):
+            continue
+    return max(whole)[1] if whole else None
+
+
+def save_adapter(model: Any, folder: Path, base_model: str) -> Path:
+    """Save the model's trained adapter as `folder/adapter`, which appears whole or not at all."""
+    model.peft_config["default"].base_model_name_or_path = base_model
+    target, temporary = folder / ADAPTER, folder / f".{ADAPTER}.partial"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary, selected_adapters=["default"], save_embedding_layers=False)
+        (temporary / "README.md").unlink(missing_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
+
+
+class Journal(TrainerCallback):
+    """Writes each log line to `metrics.jsonl` and reports progress; a resumed run goes on in it."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._file = folder / METRICS
+        self._progress = progress
+        self._newest: dict[str, float] = {}
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if self._file.exists():
+            kept = read_jsonl(self._file, dict[str, float], torn_tail=True)
+            write_jsonl(self._file, (row for row in kept if row["step"] <= state.global_step))
+
+    def on_log(
+        self, args: TrainingArguments, state: Any, control: Any, logs: Any = None, **_: Any
+    ) -> None:
+        numbers = {name: float(n) for name, n in (logs or {}).items() if isinstance(n, int | float)}
+        self._newest.update(numbers)
+        append_jsonl(self._file, [{"step": float(state.global_step), **numbers}])
+        self._progress(state.global_step, state.max_steps, self._newest)
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self._progress(state.global_step, state.max_steps, self._newest)
+
+
+def trainer_arguments(folder: Path, seed: int, dtype_is_bf16: bool) -> dict[str, Any]:
+    """Arguments that both trainers take alike."""
+    import torch
+
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+    return {
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": dtype_is_bf16 and torch.cuda.is_available(),
+        "fp16": False,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "report_to": ["tensorboard"],
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+    }

@@ -1,0 +1,156 @@
+"""Supervised fine-tuning on demonstrations: LoRA, loss on the model's own tokens alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from redpencil.engine.weights import load_base
+from redpencil.errors import UsageError
+from redpencil.train.head import score_only_labels
+from redpencil.train.loop import (
+    Journal,
+    Lora,
+    Progress,
+    last_checkpoint,
+    new_adapter,
+    save_adapter,
+    trainer_arguments,
+)
+from redpencil.train.tokens import trace_tokens
+from redpencil.types import Trace, Value
+
+
+class SftRecipe(Value):
+    """How to fine-tune on demonstrations."""
+
+    model: str = "smollm2-135m"
+    lora: Lora = msgspec.field(default_factory=Lora)
+    learning_rate: float = 8e-4
+    warmup_share: float = 0.08
+    """Share of the steps over which the rate rises; it then falls to nought along a cosine."""
+    epochs: float = 1.0
+    batch: int = 8
+    """Traces a step."""
+    context: int = 2048
+    """Traces with more tokens are left out (paper: 2048)."""
+    checkpoint_every: int = 25
+    """Steps between checkpoints."""
+    seed: int = 0
+
+
+class SftReport(Value):
+    """What a fine-tuning came to."""
+
+    traces: int
+    left_out: int
+    """Traces longer than the context."""
+    tokens: int
+    """Tokens seen, over all epochs."""
+    action_tokens: int
+    """Of these, the tokens that the loss is on."""
+    steps: int
+
+
+def train_sft(
+    traces: Sequence[Trace],
+    recipe: SftRecipe,
+    folder: Path,
+    progress: Progress = lambda done, total, metrics: None,
+) -> SftReport:
+    """Train an adapter on traces and save it as `folder/adapter`.
+
+    Checkpoints lie in `folder`; a call with the same arguments goes on from the newest.
+
+    Raises:
+        UsageError: no trace fits into the context, or there is no such model.
+    """
+    model, tokenizer = load_base(recipe.model)
+    encode = _encoder(tokenizer)
+    examples = [trace_tokens(trace, encode) for trace in traces]
+    fitting = [example for example in examples if len(example.ids) <= recipe.context]
+    if not fitting:
+        raise UsageError("no demonstration fits into the context: raise `context` or make others")
+    dataset = Dataset.from_list(
+        [
+            {
+                "input_ids": example.ids,
+                "labels": [
+                    token if mine else -100
+                    for token, mine in zip(example.ids, example.is_action, strict=True)
+                ],
+                "length": len(example.ids),
+            }
+            for example in fitting
+        ]
+    )
+    steps = math.ceil(math.ceil(len(fitting) / recipe.batch) * recipe.epochs)
+    arguments = SFTConfig(
+        **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
+        per_device_train_batch_size=recipe.batch,
+        max_steps=steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(recipe.warmup_share * steps),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        save_steps=recipe.checkpoint_every,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        max_length=None,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = SFTTrainer(
+        model=new_adapter(model, recipe.lora, recipe.seed),
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        data_collator=_Padding(tokenizer.pad_token_id or 0),
+        callbacks=[Journal(folder, progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    score_only_labels(trainer.model.get_base_model())
+    checkpoint = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    save_adapter(trainer.model, folder, recipe.model)
+    seen = recipe.epochs
+    return SftReport(
+        traces=len(fitting),
+        left_out=len(examples) - len(fitting),
+        tokens=round(seen * sum(len(example.ids) for example in fitting)),
+        action_tokens=round(seen * sum(sum(example.is_action) for example in fitting)),
+        steps=steps,
+    )
+
+
+def _encoder(tokenizer: Any) -> Any:
+    return lambda text: tokenizer.encode(text, add_special_tokens=False)
+
+
+class _Padding:
+    """Puts traces of about one length into one batch, padded on the right."""
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        width = max(len(row["input_ids"]) for row in rows)
+
+        def padded(values: list[list[int]], filler: int) -> torch.Tensor:
+            return torch.tensor([row + [filler] * (width - len(row)) for row in values])
+
+        ids = [row["input_ids"] for row in rows]
+        return {
+            "input_ids": padded(ids, self._pad_id),
+            "attention_mask": padded([[1] * len(row) for row in ids], 0),
+            "labels": padded([row["labels"] for row in rows], -100),
+        }

@@ -1,0 +1,152 @@
+"""The values that flow through redpencil: all frozen, all with one strict JSON form.
+
+`Task` → `Observation` → `Edit` → `Verdict` → `Turn` → `Trace`. A trace is what every part of the
+project meets in: a demonstration, an evaluation, a GRPO group and a repair are all traces.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+Command = Literal["ADDL", "REPL", "REPW", "DELL", "EXIT"]
+Split = Literal["train", "validation", "test"]
+Page = tuple[str, ...]
+"""The editor's text: its lines, none of which holds a line end."""
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all values: immutable, compared by content, unknown JSON fields refused."""
+
+
+class Task(Value):
+    """A problem to solve on a page, and the tests that say when it is solved."""
+
+    id: str
+    """Unique within its source, such as `builtin/strings.mask_digits` or `mbpp/601`."""
+    prompt: str
+    """The task in words."""
+    program: str | None
+    """The broken program, or None where the task is to corrupt `solution` first."""
+    solution: str | None
+    """A program known to be right, or None."""
+    tests: tuple[str, ...]
+    """Statements such as `assert f(1) == 2`; the policy sees them."""
+    hidden_tests: tuple[str, ...]
+    """Further tests that must pass too and that the policy never sees."""
+    setup: str
+    """Code run after the program and before each test, or the empty string."""
+    split: Split
+
+
+class Edit(Value):
+    """One command of the editing language, parsed.
+
+    `line` counts from 1 and is 0 for EXIT; `text` is the new content (ADDL, REPL, REPW);
+    `old` is the string that REPW replaces.
+    """
+
+    command: Command
+    line: int = 0
+    text: str = ""
+    old: str = ""
+
+
+class Status(StrEnum):
+    """How running a program against its tests ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    INFRA_ERROR = "infra_error"
+
+
+class Verdict(Value):
+    """What a checker says of one text."""
+
+    status: Status
+    """The outcome on the visible tests."""
+    passed: int
+    total: int
+    """Of the visible tests: how many passed, how many there are."""
+    detail: str
+    """Feedback a person would want; only ever about visible tests. Empty when all pass."""
+    seconds: float
+    """Wall time of the run."""
+    rung: str
+    """The isolation that the program ran under, such as `rlimits`."""
+    inside: int = 0
+    """How many tests could not be split and were judged inside the program's own process, where
+    a program made to deceive could pass them unearned."""
+    hidden_passed: int = 0
+    hidden_total: int = 0
+
+    @property
+    def solved(self) -> bool:
+        """Whether every test passes, the hidden ones too."""
+        return self.status is Status.PASSED and self.hidden_passed == self.hidden_total
+
+
+class Observation(Value):
+    """What the policy is shown before it acts."""
+
+    text: str
+    """Exactly what is appended to the policy's context."""
+    page: Page
+    """The page as it stands."""
+
+
+class Turn(Value):
+    """One observation, the action taken on it, and what came of it."""
+
+    observation: Observation
+    action: str
+    """The policy's text, verbatim, without the line end that closes it."""
+    edit: Edit | None
+    """The action's parse; None when it is malformed (or is no edit, as in a direct answer)."""
+    error: str
+    """Why the action was malformed or could not be applied, else empty."""
+    verdict: Verdict
+    """Of the page after the action."""
+    reward: float
+    observation_ids: tuple[int, ...] = ()
+    """Token ids appended to the context for the observation; empty for policies without tokens."""
+    action_ids: tuple[int, ...] = ()
+    """Token ids exactly as sampled; never re-tokenised from `action`."""
+    logprobs: tuple[float, ...] = ()
+    """Log-probability of each action id under the sampling policy, at temperature 1."""
+
+
+End = Literal["exit", "solved", "truncated", "error"]
+
+
+class Trace(Value):
+    """The record of one episode."""
+
+    task: Task
+    method: str
+    """The environment that was played: `coe` or `direct`."""
+    policy: str
+    """Who acted: a model's name, `demo:direct`, `human`..."""
+    seed: int
+    """Seed of this episode's sampling."""
+    turns: tuple[Turn, ...]
+    final: Observation
+    """The state after the last action."""
+    end: End
+    """`exit` and `solved` are terminations; `truncated` is a limit; `error` is no result at all."""
+    solved: bool
+    """Whether the page the episode ended on passes every test, hidden ones too."""
+    corruptions: tuple[str, ...] = ()
+    """Names of the corruptions that broke the task's solution, where that is how it was broken."""
+    error: str = ""
+    """The fault of the infrastructure that ended the episode, else empty."""
+
+    @property
+    def reward(self) -> float:
+        """Sum of the turns' rewards."""
+        return sum(turn.reward for turn in self.turns)
