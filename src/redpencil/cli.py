@@ -294,9 +294,9 @@ def evaluate(
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()
     lines = donors(found.tasks)
-    broken = list(
-        broken_variants(found.tasks, variants, plan.corruptions, seed, checker, lines)
-    )[:limit]
+    broken = list(broken_variants(found.tasks, variants, plan.corruptions, seed, checker, lines))[
+        :limit
+    ]
     weights = load_model(model, adapter)
     from redpencil.engine.local import LocalEngine
     from redpencil.policy import ModelPolicy
@@ -310,9 +310,7 @@ def evaluate(
             solved += trace.solved
             advance(f"{solved} solved")
 
-        results = run(
-            plan, broken, policy, checker, out, command=_command(), on_trace=on_trace
-        )
+        results = run(plan, broken, policy, checker, out, command=_command(), on_trace=on_trace)
     terminal.console.print(terminal.results_table([(method, results)]))
 
 

@@ -7,6 +7,7 @@ A corruption looks at a page and gives the edit that breaks it, or None where it
 from __future__ import annotations
 
 import io
+import itertools
 import keyword
 import random
 import re
@@ -138,7 +139,7 @@ def swapped_arguments(page: Page, rng: random.Random, donors: Sequence[str]) -> 
     sites: list[tuple[int, str]] = []
     for number, line in enumerate(page, 1):
         for spans in _argument_lists(line):
-            for (a, b), (c, d) in zip(spans, spans[1:], strict=False):
+            for (a, b), (c, d) in itertools.pairwise(spans):
                 swapped = line[:a] + line[c:d] + line[b:c] + line[a:b] + line[d:]
                 sites.append((number, swapped))
     return Edit("REPL", *rng.choice(sites)) if sites else None

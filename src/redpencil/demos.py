@@ -32,7 +32,7 @@ _CHUNK = 64
 _WORDS = re.compile(r"\w+|\W")
 
 
-class Broken(Value):
+class Broken(Value, frozen=True):
     """A task whose program has been corrupted, and how to mend it."""
 
     task: Task
@@ -41,7 +41,7 @@ class Broken(Value):
     """The corruptions' inverses, in the order that undoes them."""
 
 
-class Summary(Value):
+class Summary(Value, frozen=True):
     """What a set of demonstrations holds."""
 
     demos: int
@@ -117,7 +117,8 @@ def script(broken: Broken, order: Order) -> list[str]:
     """The teacher's commands, EXIT included, though the tests may pass before the last edit."""
     edits: Sequence[Edit] = broken.mending
     if order == "direct":
-        assert broken.task.program is not None and broken.task.solution is not None
+        assert broken.task.program is not None
+        assert broken.task.solution is not None
         page = editor.load_page(broken.task.program)
         edits = difference(page, editor.load_page(broken.task.solution))
     return [*(editor.format_edit(edit) for edit in edits), editor.format_edit(Edit("EXIT"))]

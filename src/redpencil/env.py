@@ -52,7 +52,7 @@ _FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*?)^[ ]*```", re.DOTALL | re.MULTIL
 _OPEN_FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*)", re.DOTALL)
 
 
-class RewardRule(Value):
+class RewardRule(Value, frozen=True):
     """Rewards per turn (paper, section on RLVR); the no-op cost is ours and off by default."""
 
     solve: float = 1.0
@@ -65,7 +65,7 @@ class RewardRule(Value):
     """For a command that leaves the page as it was."""
 
 
-class EditRules(Value):
+class EditRules(Value, frozen=True):
     """What an episode of editing costs, and when it ends."""
 
     max_turns: int = 10
@@ -104,9 +104,11 @@ class Env(Protocol):
     @property
     def method(self) -> str:
         """Name on the trace: `coe` or `direct`."""
+
     @property
     def chat(self) -> bool:
         """Whether the observation is a user's message to put into the model's chat template."""
+
     @property
     def max_tokens(self) -> int:
         """Most tokens an action may have."""

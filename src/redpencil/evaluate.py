@@ -29,7 +29,7 @@ _PLAN = "plan.json"
 _RESAMPLES = 2000
 
 
-class Plan(Value):
+class Plan(Value, frozen=True):
     """What is evaluated: all that the traces depend on but the broken programs themselves."""
 
     method: Method
@@ -52,7 +52,7 @@ class Plan(Value):
     """Of the corruptions and, plus the sample's number, of the sampling."""
 
 
-class Results(Value):
+class Results(Value, frozen=True):
     """What `redpencil eval` writes to `results.json`."""
 
     method: str

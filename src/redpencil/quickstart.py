@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import msgspec
 
 from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
@@ -23,7 +20,7 @@ from redpencil.tasks import load
 from redpencil.types import Split, Task, Trace, Value
 
 
-class Quickstart(Value):
+class Quickstart(Value, frozen=True):
     """The sizes of the quickstart, chosen to take about a quarter of an hour on two cores."""
 
     model: str = "smollm2-135m"
@@ -40,7 +37,7 @@ class Quickstart(Value):
     seed: int = 0
 
 
-class _RunRecord(Value):
+class _RunRecord(Value, frozen=True):
     """`run.json`: what the run's numbers were made with."""
 
     recipe: Quickstart

@@ -34,7 +34,11 @@ def progress(what: str, total: int | None) -> Iterator[Advance]:
     """A progress bar with time left; calling what it gives advances it by one."""
     with _bar() as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda note="": bar.update(task, advance=1, note=note)
+
+        def advance(note: str) -> None:
+            bar.update(task, advance=1, note=note)
+
+        yield advance
 
 
 @contextmanager
@@ -91,7 +95,9 @@ def diff(before: str, after: str, name: str) -> Syntax:
         f"{name} (broken)",
         f"{name} (repaired)",
     )
-    return Syntax("".join(lines).rstrip("\n"), "diff", theme="ansi_dark", background_color="default")
+    return Syntax(
+        "".join(lines).rstrip("\n"), "diff", theme="ansi_dark", background_color="default"
+    )
 
 
 def fail(message: str) -> None:

@@ -21,7 +21,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all values: immutable, compared by content, unknown JSON fields refused."""
 
 
-class Task(Value):
+class Task(Value, frozen=True):
     """A problem to solve on a page, and the tests that say when it is solved."""
 
     id: str
@@ -41,7 +41,7 @@ class Task(Value):
     split: Split
 
 
-class Edit(Value):
+class Edit(Value, frozen=True):
     """One command of the editing language, parsed.
 
     `line` counts from 1 and is 0 for EXIT; `text` is the new content (ADDL, REPL, REPW);
@@ -65,7 +65,7 @@ class Status(StrEnum):
     INFRA_ERROR = "infra_error"
 
 
-class Verdict(Value):
+class Verdict(Value, frozen=True):
     """What a checker says of one text."""
 
     status: Status
@@ -91,7 +91,7 @@ class Verdict(Value):
         return self.status is Status.PASSED and self.hidden_passed == self.hidden_total
 
 
-class Observation(Value):
+class Observation(Value, frozen=True):
     """What the policy is shown before it acts."""
 
     text: str
@@ -100,7 +100,7 @@ class Observation(Value):
     """The page as it stands."""
 
 
-class Turn(Value):
+class Turn(Value, frozen=True):
     """One observation, the action taken on it, and what came of it."""
 
     observation: Observation
@@ -124,7 +124,7 @@ class Turn(Value):
 End = Literal["exit", "solved", "truncated", "error"]
 
 
-class Trace(Value):
+class Trace(Value, frozen=True):
     """The record of one episode."""
 
     task: Task

@@ -10,9 +10,9 @@ G query heads a key-value head, D head size, L positions, V vocabulary.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,7 +56,7 @@ class LocalEngine:
         model.config._attn_implementation = ATTENTION
         self._model: Any = model.eval().requires_grad_(False)
         self._tokenizer: Any = tokenizer
-        self._context = min(context, model.config.max_position_embeddings)
+        self._context: int = min(context, model.config.max_position_embeddings)
         self._stop_ids = _stop_ids(model, tokenizer)
         self._cache = _Cache(model)
         self._pending: dict[int, list[int]] = {}
@@ -86,7 +86,7 @@ class LocalEngine:
         return row
 
     def room(self, handle: int) -> int:
-        return self._context - self._cache.lengths[handle] - len(self._pending[handle])
+        return self._context - self._length(handle)
 
     def append(self, handle: int, ids: Sequence[int]) -> None:
         if len(ids) > self.room(handle):
@@ -100,7 +100,7 @@ class LocalEngine:
     @torch.inference_mode()
     def sample(self, requests: Sequence[tuple[int, Sampling]]) -> list[Sample]:
         drafts = [
-            _Draft(handle, sampling, random.Random(f"{sampling.seed}:{self._length(handle)}"))
+            _Draft(handle, sampling, Random(f"{sampling.seed}:{self._length(handle)}"))
             for handle, sampling in requests
         ]
         logits_BV = self._prefill([draft.row for draft in drafts])
@@ -156,9 +156,7 @@ class LocalEngine:
         chunks = {row: self._take_pending(row) for row in rows}
         leaders: dict[tuple[int, ...], int] = {}
         leader_of = {
-            row: row
-            if self._cache.lengths[row]
-            else leaders.setdefault(tuple(chunks[row]), row)
+            row: row if self._cache.lengths[row] else leaders.setdefault(tuple(chunks[row]), row)
             for row in rows
         }
         leading = [row for row in rows if leader_of[row] == row]
@@ -196,13 +194,9 @@ class _Draft:
 
     row: int
     sampling: Sampling
-    random: random.Random
-    ids: list[int]
-    logprobs: list[float]
-
-    def __init__(self, row: int, sampling: Sampling, generator: random.Random) -> None:
-        self.row, self.sampling, self.random = row, sampling, generator
-        self.ids, self.logprobs = [], []
+    random: Random
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
 
 def _draw(logits_BV: torch.Tensor, drafts: Sequence[_Draft]) -> list[tuple[int, float]]:
@@ -213,15 +207,16 @@ def _draw(logits_BV: torch.Tensor, drafts: Sequence[_Draft]) -> list[tuple[int, 
     if warm:
         sampling = [drafts[index].sampling for index in warm]
         uniform = [drafts[index].random.random() for index in warm]
-        as_column = {"dtype": logits_BV.dtype, "device": logits_BV.device}
-        temperature = torch.tensor([[s.temperature] for s in sampling], **as_column)
-        top_p = torch.tensor([[s.top_p] for s in sampling], **as_column)
-        probs = (logits_BV[warm] / temperature).softmax(-1)
+
+        def column(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=logits_BV.device)[:, None]
+
+        probs = (logits_BV[warm] / column([s.temperature for s in sampling])).softmax(-1)
         if any(s.top_p < 1 for s in sampling):
-            probs = _nucleus(probs, top_p)
+            probs = _nucleus(probs, column([s.top_p for s in sampling]))
         # searchsorted over the running sum: torch.multinomial is many times slower on a CPU
         sums = probs.cumsum(-1)
-        drawn = torch.searchsorted(sums, torch.tensor([uniform], **as_column).T * sums[:, -1:])
+        drawn = torch.searchsorted(sums, column(uniform) * sums[:, -1:])
         tokens_B[warm] = drawn[:, 0].clamp_(max=logits_BV.shape[-1] - 1)
     chosen = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
     return list(zip(tokens_B.tolist(), chosen.tolist(), strict=True))

@@ -308,7 +308,7 @@ def fewest_changes(lines, start, goal):
 
 
 def dress_order(needs):
-    """Return an order in which each piece comes after those it needs; of several the smallest first.
+    """Order pieces so that each comes after those it needs; of several the smallest first.
 
     >>> dress_order({"shoe": ["sock"], "sock": []})
     ['sock', 'shoe']

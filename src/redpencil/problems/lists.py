@@ -44,7 +44,7 @@ def running_total(numbers):
 
 
 def biggest_jump(numbers):
-    """Return the largest difference, as a positive number, between neighbours; 0 for fewer than two.
+    """Return the largest difference between neighbours, never negative; 0 for fewer than two.
 
     >>> biggest_jump([1, 4, 2])
     3

@@ -9,11 +9,17 @@ of JSON, one for loading the program and one for each test:
     {"test": 0, "passed": token}    for a test judged in here
 """
 
+from __future__ import annotations
+
 import marshal
 import os
 import resource
 import sys
 from _json import encode_basestring_ascii as quote
+
+TYPE_CHECKING = False  # importing it from `typing` would cost more than the rest of this file
+if TYPE_CHECKING:
+    from typing import Any
 
 PROGRAM = "<program>"
 DEPTH = 60
@@ -81,7 +87,7 @@ def describe(error: BaseException) -> str:
     return f"[{name},{quote(str(message)[:MESSAGE])},{'null' if line is None else line}]"
 
 
-def encode(value: object, depth: int = 0) -> str:
+def encode(value: Any, depth: int = 0) -> str:
     """A plain value as tagged JSON that keeps its type; what is not plain is named, not carried.
 
     Subclasses of plain types are reduced to them, by the base type's own methods.

@@ -8,6 +8,7 @@ its own.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
@@ -194,8 +195,6 @@ def _read(descriptor: int) -> bytes | None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the process and its whole group; it is reaped last, so the group's id stays its own."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()

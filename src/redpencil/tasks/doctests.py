@@ -55,9 +55,7 @@ class _Tally:
     skipped_examples: int = 0
 
 
-def _from_files(
-    files: list[Path], root: Path, name: str, visible: int | None = None
-) -> TaskSet:
+def _from_files(files: list[Path], root: Path, name: str, visible: int | None = None) -> TaskSet:
     tally = _Tally()
     tasks = []
     for file in files:
@@ -72,9 +70,7 @@ def _from_files(
     return TaskSet(tuple(tasks), summary)
 
 
-def _from_module(
-    module: _Module, prefix: str, visible: int | None, tally: _Tally
-) -> list[Task]:
+def _from_module(module: _Module, prefix: str, visible: int | None, tally: _Tally) -> list[Task]:
     tasks = []
     for node in module.tree.body:
         if not isinstance(node, _Definition):
@@ -126,12 +122,16 @@ def _read_docstring(docstring: str) -> tuple[str, list[str], int]:
 
 
 def _assertion(source: str, want: str) -> str | None:
-    """The example as an assert, where what it wants is a plain value written in one line."""
+    """The example as an assert, where what it wants is a plain value."""
     try:
         value = ast.literal_eval(want)
-        ast.parse(source, mode="eval")
+        expression = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None
+    if not isinstance(expression, ast.Call | ast.Name | ast.Attribute | ast.Subscript):
+        if value is True:
+            return f"assert {source}"
+        source = f"({source})"
     operator = "is" if value is None or isinstance(value, bool) else "=="
     return f"assert {source} {operator} {want}"
 

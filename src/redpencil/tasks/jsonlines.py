@@ -34,5 +34,7 @@ def from_file(path: Path) -> TaskSet:
                 try:
                     ast.parse(test)
                 except (SyntaxError, ValueError) as error:
-                    raise DataError(f"{where}: `{field}[{index}]` is not Python: {error}") from error
+                    raise DataError(
+                        f"{where}: `{field}[{index}]` is not Python: {error}"
+                    ) from error
     return TaskSet(tuple(tasks), f"{counted(len(tasks), 'task')} from {path}")

@@ -24,7 +24,7 @@ from redpencil.demos import Broken
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditEnv, EditRules
-from redpencil.errors import UsageError
+from redpencil.errors import SandboxError, UsageError
 from redpencil.jsonl import append_jsonl
 from redpencil.policy import ModelPolicy
 from redpencil.rollout import Episode, rollout
@@ -40,7 +40,7 @@ from redpencil.train.loop import (
 from redpencil.types import Trace, Value
 
 
-class GrpoRecipe(Value):
+class GrpoRecipe(Value, frozen=True):
     """How to train by reinforcement; the defaults that the paper gives are the paper's."""
 
     model: str = "smollm2-135m"
@@ -199,14 +199,18 @@ class _Sampling:
         }
 
     def _credit(self, group: Sequence[Trace]) -> credit.Advantages:
-        rewards = [[turn.reward for turn in trace.turns] for trace in group]
-        return credit.RULES[self._recipe.credit](rewards)
+        """Advantages of the group's traces; one ended by a fault counts for nothing and nobody."""
+        rule = credit.RULES[self._recipe.credit]
+        whole = [trace for trace in group if trace.end != "error"]
+        advantages = iter(rule([[turn.reward for turn in trace.turns] for trace in whole]))
+        return [
+            [0.0] * len(trace.turns) if trace.end == "error" else next(advantages)
+            for trace in group
+        ]
 
     def _sample(self, indices: Sequence[int], step: int) -> list[Trace]:
         """A trace for each index, in order; seeds differ by step and by place in the batch."""
-        policy = ModelPolicy(
-            self._engine, self._recipe.model, temperature=self._recipe.temperature
-        )
+        policy = ModelPolicy(self._engine, self._recipe.model, temperature=self._recipe.temperature)
         first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
         by_seed = {
             trace.seed: trace
@@ -214,11 +218,9 @@ class _Sampling:
         }
         traces = [by_seed[first_seed + place] for place in range(len(indices))]
         for trace in traces:
-            if trace.end == "error" or not trace.turns:
-                raise UsageError(
-                    f"task {trace.task.id} cannot be sampled: "
-                    + (trace.error or "its first page does not fit into the context")
-                )
+            if not trace.turns:
+                reason = trace.error or "its first page does not fit into the context"
+                raise SandboxError(f"task {trace.task.id} cannot be sampled: {reason}")
         return traces
 
     def _episodes(self, indices: Sequence[int], first_seed: int) -> Iterator[Episode]:

@@ -48,7 +48,7 @@ def _score(
     tiles = [
         checkpoint(_score_tile, weight, part, wanted, temperature, use_reentrant=False)
         for part, wanted in zip(
-            hidden[mask].split(TILE), labels[mask].split(TILE), strict=True
+            torch.split(hidden[mask], TILE), torch.split(labels[mask], TILE), strict=True
         )
     ]
     scored = [torch.cat(parts) for parts in zip(*tiles, strict=True)]

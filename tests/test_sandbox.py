@@ -1,0 +1,298 @@
+"""The sandbox: verdicts made outside, whatever the program does inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redpencil.errors import UsageError
+from redpencil.sandbox import Limits, run
+from redpencil.sandbox.child import encode
+from redpencil.sandbox.split import split
+from redpencil.sandbox.values import Opaque, decode
+from redpencil.types import Status
+
+TESTS = ("assert f(1) == 2", "assert f(2) == 3")
+RIGHT = "def f(x):\n    return x + 1\n"
+QUICK = Limits(wall=0.5)
+
+
+def test_a_right_program_passes() -> None:
+    verdict = run(RIGHT, TESTS, hidden_tests=["assert f(0) == 1"])
+    assert verdict.status is Status.PASSED
+    assert verdict.solved
+    assert (verdict.passed, verdict.total) == (2, 2)
+    assert (verdict.hidden_passed, verdict.hidden_total) == (1, 1)
+    assert verdict.detail == ""
+    assert verdict.rung == "rlimits"
+    assert verdict.inside == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "detail"),
+    [
+        ("def f(x) return", Status.CRASHED, "SyntaxError: expected ':' (line 1)"),
+        ("def f(x):\n    return y\n", Status.FAILED, "name 'y' is not defined (line 2)"),
+        ("def f(x):\n    return x", Status.FAILED, "f(1) returned 1, expected 2"),
+        ("x = 1\n\n1 / 0", Status.CRASHED, "ZeroDivisionError: division by zero (line 3)"),
+        ("def f(x):\n    return 'a' * 500", Status.FAILED, " ... "),
+        ("while True: pass", Status.TIMED_OUT, "timed out after 0.5 s"),
+        ("def f(x):\n    while True: pass", Status.TIMED_OUT, "timed out after 0.5 s in f(1)"),
+        ("def f(x):\n    return [0] * 10**10", Status.OUT_OF_MEMORY, "MemoryError"),
+        ("", Status.FAILED, "name 'f' is not defined"),
+    ],
+)
+def test_feedback_as_a_person_would_want_it(program: str, status: Status, detail: str) -> None:
+    verdict = run(program, TESTS, QUICK)
+    assert verdict.status is status
+    assert detail in verdict.detail
+    assert len(verdict.detail) < 400
+    assert not verdict.solved
+
+
+def test_hidden_tests_decide_but_say_nothing() -> None:
+    verdict = run(RIGHT, TESTS, hidden_tests=["assert f(0) == 77"])
+    assert verdict.status is Status.PASSED
+    assert not verdict.solved
+    assert "77" not in str(verdict)
+    hanging = "def f(x):\n    while x == 0: pass\n    return x + 1\n"
+    verdict = run(hanging, TESTS, QUICK, hidden_tests=["assert f(0) == 1"])
+    assert verdict.status is Status.PASSED
+    assert not verdict.solved
+
+
+FAKES = {
+    "exit": "import sys; sys.exit(0)",
+    "exit in call": "import sys\ndef f(x): sys.exit(0)",
+    "os exit": "import os; os._exit(0)",
+    "os exit in call": "import os\ndef f(x): os._exit(0)",
+    "atexit": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return None",
+    "excepthook": "import sys\nsys.excepthook = lambda *a: None\nraise ValueError",
+    "always equal": "class E:\n    def __eq__(self, o): return True\ndef f(x): return E()",
+    "equal int": "class E(int):\n    def __eq__(self, o): return True\ndef f(x): return E(7)",
+    "equal list": "class E(list):\n    def __eq__(self, o): return True\ndef f(x): return E([7])",
+    "patched builtins": "import builtins\nbuiltins.len = lambda x: 2\ndef f(x): return 0",
+    "patched json": "import json\njson.dumps = lambda x: '2'\ndef f(x): return 0",
+    "raises assertion": "def f(x): raise AssertionError",
+    "frames": (
+        "import sys\ndef f(x):\n    frame = sys._getframe(1)\n"
+        "    while frame:\n        frame.f_locals.update(values=['2'])\n"
+        "        frame = frame.f_back\n    return 0"
+    ),
+    "settrace": "import sys\nsys.settrace(lambda *a: None)\ndef f(x): return 0",
+    "garbage in every descriptor": (
+        "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'{}\\n')\n"
+        "    except OSError: pass\ndef f(x): return 0"
+    ),
+    "closes descriptors": "import os\nos.closerange(3, 60)\ndef f(x): return x + 1",
+    "signals itself": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+    "segfault": "import ctypes\nctypes.string_at(0)",
+    "recursion": "def f(x): return f(x)",
+    "null byte": "\0",
+    "surrogate": "x = \ud800",
+    "deep nesting": "(" * 5000,
+    "long line": "x = " + "1+" * 200_000 + "1\ndef f(x): return 0",
+    "huge value": "def f(x): return 'a' * 10**7",
+    "deep value": "def f(x):\n    v = []\n    for _ in range(900): v = [v]\n    return v",
+    "cyclic value": "def f(x):\n    v = []\n    v.append(v)\n    return v",
+    "threads": (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 0"
+    ),
+    "swallows everything": (
+        "def f(x):\n    while True:\n        try:\n            while True: pass\n"
+        "        except BaseException: pass"
+    ),
+    "name that cannot be printed": (
+        "class E(Exception):\n    def __str__(self): raise ValueError\ndef f(x): raise E"
+    ),
+    "disk": "open('big', 'wb').write(b'x' * 10**8)\ndef f(x): return 0",
+}
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_nothing_passes_unearned(name: str) -> None:
+    verdict = run(FAKES[name], TESTS, QUICK)
+    assert not verdict.solved
+    assert verdict.status is not Status.PASSED
+    assert verdict.status is not Status.INFRA_ERROR
+    assert verdict.passed == 0
+    assert verdict.detail
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "print('x' * 200_000_000)\n" + RIGHT,
+        "\ufeff" + RIGHT,
+        RIGHT.replace("\n", "\r\n"),
+        "import sys\nsys.stderr.write('warning\\n')\n" + RIGHT,
+        "import sys\nsys.stdin.read()\n" + RIGHT,
+        "def f(x):\n    print('thinking')\n    return True + x\n",
+        "if __name__ == '__main__':\n    raise SystemExit\n" + RIGHT,
+        "open('scratch.txt', 'w').write('mine')\n" + RIGHT,
+    ],
+)
+def test_harmless_oddities_pass(program: str) -> None:
+    assert run(program, TESTS, Limits(wall=5)).solved
+
+
+def test_runs_see_neither_each_other_nor_our_environment() -> None:
+    os.environ["REDPENCIL_SECRET"] = "value"
+    program = "import os\ndef f(x): return [sorted(os.environ), os.listdir('.')]"
+    leave = "open('left', 'w').write('x')\n" + program
+    expected = "assert f(1)[1] == []"
+    assert run(leave, ["assert f(1)[1] == ['left']"]).solved
+    assert run(program, [expected]).solved
+    assert run(program, ["assert 'REDPENCIL_SECRET' not in f(1)[0]"]).solved
+
+
+def test_a_child_of_the_program_does_not_outlive_it(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    program = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(1)\n"
+        f"    open({str(mark)!r}, 'w').close()\n"
+        "    os._exit(0)\n" + RIGHT
+    )
+    assert run(program, TESTS).solved
+    time.sleep(1.3)
+    assert not mark.exists()
+
+
+def test_many_threads_may_run_programs_at_once() -> None:
+    programs = [f"def f(x):\n    return x + {n}\n" for n in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(lambda program: run(program, TESTS), programs))
+    assert [verdict.solved for verdict in verdicts] == [n == 1 for n in range(12)]
+
+
+def test_no_descriptor_is_left_open() -> None:
+    run(RIGHT, TESTS)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    for program in (RIGHT, "import os; os._exit(0)", "def f(x) return"):
+        run(program, TESTS)
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    assert after == before
+
+
+def test_no_tests_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no tests"):
+        run(RIGHT, [])
+
+
+@pytest.mark.parametrize(
+    ("test", "inside"),
+    [
+        ("assert f(1) == 2", False),
+        ("assert not f(-1)", False),
+        ("assert f(1) is not None", False),
+        ("import math\nassert math.isclose(f(1), 2.0, rel_tol=1e-9)", False),
+        ("assert abs(f(1) - 2) < 1e-6", False),
+        ("assert sorted([f(1), f(0)]) == [1, 2]", False),
+        ("assert [f(x) for x in (1, 2)] == [2, 3]", False),
+        ("x = f(1)\ny = f(x)\nassert y == 3", False),
+        ("assert f(1) in (2, 3) and f(2) > 1", False),
+        ("assert f(1) == f(1)", True),
+        ("for x in range(3):\n    assert f(x) == x + 1", True),
+        ("def check(g):\n    assert g(1) == 2\ncheck(f)", True),
+    ],
+)
+def test_every_shape_of_test_is_judged(test: str, inside: bool) -> None:
+    assert split(test, RIGHT).inside is inside
+    right = run(RIGHT, [test])
+    assert right.solved
+    assert right.inside == inside
+    if "f(1) == f(1)" not in test:
+        assert not run("def f(x):\n    return None\n", [test]).solved or "not f" in test
+
+
+def test_a_program_may_define_a_name_that_is_a_builtin() -> None:
+    assert run("def sum(a, b):\n    return a * b\n", ["assert sum(2, 5) == 10"]).solved
+    assert not run("def sum(a, b):\n    return a\n", ["assert sum(2, 5) == 10"]).solved
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "equal"),
+    [
+        ("1", "1.0", True),
+        ("True", "1", True),
+        ("(1, 2)", "[1, 2]", False),
+        ("{1, 2}", "{2, 1}", True),
+        ("float('nan')", "float('nan')", False),
+        ("b'x'", "'x'", False),
+        ("__import__('collections').Counter('aab')", "{'a': 2, 'b': 1}", True),
+        ("__import__('collections').OrderedDict(a=1)", "{'a': 1}", True),
+        ("10**30", "10**30", True),
+        ("object()", "None", False),
+    ],
+)
+def test_values_compare_as_python_compares_them(value: str, expected: str, equal: bool) -> None:
+    verdict = run(f"def f():\n    return {value}\n", [f"assert f() == {expected}"])
+    assert verdict.inside == 0
+    assert verdict.solved is equal
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
+        | st.frozensets(st.integers() | st.text(), max_size=4)
+        | st.sets(st.integers() | st.text(), max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(PLAIN)
+def test_plain_values_come_out_as_they_went_in(value: Any) -> None:
+    decoded = decode(json.loads(encode(value)))
+    assert decoded == value
+    assert repr(decoded) == repr(value) or isinstance(value, set | frozenset | dict | list | tuple)
+    assert type(decoded) is type(value)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text() | st.integers(), st.lists, max_leaves=5))
+def test_decoding_trusts_nothing(forged: Any) -> None:
+    for tag in ("int", "float", "list", "set", "dict", "complex", "bytes", "nonsense"):
+        try:
+            decode({tag: forged})
+        except ValueError:
+            continue
+
+
+def test_objects_equal_nothing() -> None:
+    value = decode(json.loads(encode(object())))
+    assert isinstance(value, Opaque)
+    assert value != value
+    assert [value] != [Opaque("object")]
+
+
+MBPP = Path(__file__).parent.parent.parent / "shared" / "data" / "mbpp"
+
+
+@pytest.mark.skipif(not MBPP.is_dir(), reason="MBPP's files are not in ../shared/data/mbpp")
+def test_references_of_mbpp_split_and_pass() -> None:
+    from redpencil.tasks import load
+
+    for task in load(f"mbpp:validation:{MBPP}").tasks[:60]:
+        assert task.solution is not None
+        verdict = run(task.solution, task.tests, setup=task.setup)
+        assert verdict.solved, task.id

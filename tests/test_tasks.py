@@ -1,0 +1,188 @@
+"""Task sources: what they load, what they count, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redpencil.checkers import PythonChecker
+from redpencil.errors import DataError, UsageError
+from redpencil.tasks import load, verified
+from redpencil.tasks.source import split_of, tidy
+
+MBPP = Path(__file__).parent.parent.parent / "shared" / "data" / "mbpp"
+ROW: dict[str, Any] = {
+    "id": "mine/1",
+    "prompt": "Double it.",
+    "program": None,
+    "solution": "def f(x):\n    return 2 * x\n",
+    "tests": ["assert f(1) == 2"],
+    "hidden_tests": [],
+    "setup": "",
+    "split": "train",
+}
+
+
+def test_the_problems_on_board() -> None:
+    tasks = load("builtin").tasks
+    assert len(tasks) >= 160
+    assert len({task.id.split("/")[1].split(".")[0] for task in tasks}) >= 8
+    assert len({task.id for task in tasks}) == len(tasks)
+    for task in tasks:
+        assert task.solution is not None
+        assert 3 <= task.solution.count("\n") <= 22, task.id
+        assert len(task.tests) == 3
+        assert len(task.hidden_tests) >= 2, task.id
+        assert '"""' not in task.solution
+        assert task.prompt.endswith((".", ":")), task.id
+
+
+def test_every_problem_on_board_passes_its_own_tests() -> None:
+    kept, left_out = verified(load("builtin").tasks, PythonChecker().check)
+    assert left_out == []
+    assert len(kept) >= 160
+
+
+def test_splits_depend_on_the_id_alone() -> None:
+    assert split_of("builtin/strings.initials") == split_of("builtin/strings.initials")
+    parts = [load(f"builtin:{split}").tasks for split in ("train", "validation", "test")]
+    together = [task.id for part in parts for task in part]
+    assert sorted(together) == sorted(task.id for task in load("builtin").tasks)
+    assert [split_of(f"x/{n}") for n in range(6)] == [split_of(f"x/{n}") for n in range(6)]
+    shares = [split_of(f"x/{n}") for n in range(2000)]
+    assert 0.66 < shares.count("train") / 2000 < 0.74
+
+
+def test_doctests_of_any_module_are_read_and_never_run(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "prices.py").write_text(
+        '"""Prices."""\n'
+        "import math\n"
+        "raise RuntimeError('run!')\n"
+        "VAT = 19\n"
+        "def _round(x):\n"
+        '    """Round it."""\n'
+        "    return math.floor(x)\n"
+        "def gross(net):\n"
+        '    """Add the tax.\n'
+        "\n"
+        "    >>> gross(100)\n"
+        "    119\n"
+        "    >>> gross(0) == 0\n"
+        "    True\n"
+        "    >>> print('no')\n"
+        "    no\n"
+        '    """\n'
+        "    return _round(net * (100 + VAT) / 100)\n"
+        "class Till:\n"
+        '    """Remember sums.\n'
+        "\n"
+        "    >>> till = Till()\n"
+        "    >>> till.add(2)\n"
+        "    >>> till.total\n"
+        "    2\n"
+        '    """\n'
+        "    total = 0\n"
+        "    def add(self, x):\n"
+        "        self.total += x\n"
+        "def silent(): pass\n"
+    )
+    found = load(f"doctest:{package}")
+    gross, till = found.tasks
+    assert gross.id == "shop/prices.gross"
+    assert gross.prompt == "Add the tax."
+    assert gross.tests == ("assert gross(100) == 119", "assert gross(0) == 0")
+    assert gross.solution is not None
+    for piece in ("import math", "VAT = 19", "def _round(x):", "def gross(net):"):
+        assert piece in gross.solution
+    assert "Round it" not in gross.solution
+    assert "class Till" not in gross.solution
+    assert till.tests == ("till = Till()\ntill.add(2)\nassert till.total == 2",)
+    assert "1 example skipped" in found.summary
+    assert "2 definitions without usable examples" in found.summary
+
+
+def test_json_lines_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(json.dumps(ROW) + "\n\n" + json.dumps({**ROW, "id": "mine/2"}) + "\n")
+    assert [task.id for task in load(f"jsonl:{path}").tasks] == ["mine/1", "mine/2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"extra": 1}, "extra"),
+        ({"tests": "assert f(1) == 2"}, "$.tests"),
+        ({"split": "dev"}, "$.split"),
+        ({"tests": []}, "`tests` and `hidden_tests` are both empty"),
+        ({"solution": None}, "`program` and `solution` are both null"),
+        ({"tests": ["assert f("]}, "`tests[0]` is not Python"),
+        ({"prompt": None}, "$.prompt"),
+    ],
+)
+def test_wrong_json_lines_are_named(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(json.dumps({**ROW, "id": "ok"}) + "\n" + json.dumps({**ROW, **change}) + "\n")
+    with pytest.raises(DataError) as caught:
+        load(f"jsonl:{path}")
+    assert f"{path}, line 2" in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_missing_fields_and_doubled_ids_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(json.dumps({key: ROW[key] for key in ROW if key != "setup"}))
+    with pytest.raises(DataError, match=r"line 1.*setup"):
+        load(f"jsonl:{path}")
+    path.write_text(json.dumps(ROW) + "\n" + json.dumps(ROW))
+    with pytest.raises(DataError, match=r"line 2: `id` 'mine/1' is taken by line 1"):
+        load(f"jsonl:{path}")
+    path.write_text("{")
+    with pytest.raises(DataError, match="line 1"):
+        load(f"jsonl:{path}")
+
+
+def test_humaneval() -> None:
+    found = load("humaneval")
+    assert len(found.tasks) == 164
+    first = found.tasks[0]
+    assert first.solution is not None
+    assert '"""' not in first.solution
+    assert first.prompt
+    assert len(first.tests) == 3
+    assert all("candidate" not in test for test in first.tests)
+    _kept, left_out = verified(found.tasks[:40], PythonChecker().check)
+    assert left_out == []
+
+
+@pytest.mark.skipif(not MBPP.is_dir(), reason="MBPP's files are not in ../shared/data/mbpp")
+def test_mbpp_from_a_folder() -> None:
+    found = load(f"mbpp:validation:{MBPP}")
+    assert len(found.tasks) == 90
+    assert "CRLF in 90" in found.summary
+    assert all("\r" not in (task.solution or "") for task in found.tasks)
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("bultin", "no task source 'bultin'; the sources are builtin"),
+        ("builtin:dev", "no split 'dev'"),
+        ("doctest:nowhere.py", "no file or folder nowhere.py"),
+        ("mbpp:test:nowhere", "no folder nowhere"),
+    ],
+)
+def test_wrong_sources_say_what_to_do(source: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(source)
+    assert complaint in str(caught.value)
+
+
+def test_tidy_never_changes_what_code_means() -> None:
+    assert tidy("def f():\r\n\treturn 1  \r\n\r\n\r\n") == "def f():\n    return 1\n"
+    inside = 'x = """a\n\nb"""\n'
+    assert tidy(inside) == inside
