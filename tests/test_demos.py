@@ -88,7 +88,7 @@ def test_broken_programs_depend_on_task_and_seed_alone() -> None:
     lines = demos.donors(tasks)
 
     def programs(some: tuple[Task, ...], seed: int) -> list[str | None]:
-        found = demos.broken_variants(some, 1, (1, 2), seed, CHECKER, lines)
+        found = demos.broken_variants(some, 1, (1, 2), seed, CHECKER, lines=lines)
         return [broken.task.program for broken in found]
 
     assert programs(tasks, 0) == programs(tasks, 0)

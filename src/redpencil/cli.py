@@ -6,6 +6,7 @@ of use, 130 interrupted.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +31,10 @@ Adapter = Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter for
 Seed = Annotated[int, typer.Option(help="Settles everything random.")]
 Tests = Annotated[Path, typer.Option(help="File of asserts or plain pytest functions.")]
 Corruptions = Annotated[str, typer.Option(help="Corruptions of a program: a number or LEAST-MOST.")]
+Kinds = Annotated[
+    Literal["paper", "bugs", "all"],
+    typer.Option(help="The paper's random corruptions, bugs that people write, or all."),
+]
 MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.")]
 Source = Annotated[
     str,
@@ -144,6 +149,7 @@ def demos(
         typer.Option(help="Only write correct lines, or undo the corruptions as the paper does."),
     ] = "direct",
     corruptions: Corruptions = "1-5",
+    kinds: Kinds = "all",
     seed: Seed = 0,
 ) -> None:
     """Make demonstrations: corrupted programs and the commands that mend them, replayed."""
@@ -156,7 +162,9 @@ def demos(
     found = load(source)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()
-    variants = broken_variants(found.tasks, per_task, _range(corruptions), seed, checker)
+    variants = broken_variants(
+        found.tasks, per_task, _range(corruptions), seed, checker, kinds=kinds
+    )
     kept, dropped = [], 0
     with terminal.progress("Demonstrations", len(found.tasks) * per_task) as advance:
         for trace in demonstrate(variants, checker, order=order):
@@ -213,6 +221,7 @@ def rl(
     kl: Annotated[float, typer.Option(min=0.0)] = 0.01,
     credit: Annotated[str, typer.Option(help="Credit rule: paper or outcome.")] = "paper",
     corruptions: Corruptions = "1-3",
+    kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
     seed: Seed = 0,
 ) -> None:
@@ -229,7 +238,9 @@ def rl(
     from redpencil.train.grpo import GrpoRecipe, train_grpo
 
     checker = PythonChecker()
-    variants = list(broken_variants(found.tasks, 1, _range(corruptions), seed, checker))
+    variants = list(
+        broken_variants(found.tasks, 1, _range(corruptions), seed, checker, kinds=kinds)
+    )
     recipe = GrpoRecipe(
         model=model,
         steps=steps,
@@ -262,13 +273,14 @@ def evaluate(
         int, typer.Option(min=1, help="Broken programs of each task that has none.")
     ] = 1,
     corruptions: Corruptions = "1-3",
+    kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
     seed: Seed = 0,
 ) -> None:
     """Measure how many broken programs a model repairs."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants, donors
+    from redpencil.demos import broken_variants
     from redpencil.engine.weights import load_model
     from redpencil.env import EditRules
     from redpencil.evaluate import Plan
@@ -288,15 +300,14 @@ def evaluate(
         limit=limit,
         variants=variants,
         corruptions=_range(corruptions),
+        kinds=kinds,
         seed=seed,
     )
     found = load(source)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()
-    lines = donors(found.tasks)
-    broken = list(broken_variants(found.tasks, variants, plan.corruptions, seed, checker, lines))[
-        :limit
-    ]
+    made = broken_variants(found.tasks, variants, plan.corruptions, seed, checker, kinds=kinds)
+    broken = list(itertools.islice(made, limit))
     weights = load_model(model, adapter)
     from redpencil.engine.local import LocalEngine
     from redpencil.policy import ModelPolicy
@@ -346,12 +357,14 @@ def repair(
     from redpencil.editor import page_text
     from redpencil.engine.weights import load_model
     from redpencil.jsonl import atomic_write
-    from redpencil.repair import DEFAULT_PROMPT, repair_task
+    from redpencil.repair import DEFAULT_PROMPT, repair_task, require_broken
     from redpencil.repair import repair as run
 
     text = _program(file)
     task = repair_task(text, *_tests(tests, file), prompt or DEFAULT_PROMPT)
-    weights = load_model(model, adapter)
+    checker = PythonChecker()
+    require_broken(task, checker)
+    weights = load_model(model, adapter or _trained_adapter(model))
     from redpencil.engine.local import LocalEngine
     from redpencil.policy import ModelPolicy
 
@@ -361,7 +374,7 @@ def repair(
         for attempt in range(attempts)
     )
     with terminal.progress("Repair", attempts) as advance:
-        for trace in run(task, policies, PythonChecker(), max_turns=max_turns):
+        for trace in run(task, policies, checker, max_turns=max_turns):
             advance("repaired" if trace.solved else "not yet")
     if not trace.solved:
         terminal.console.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
@@ -372,6 +385,19 @@ def repair(
         with atomic_write(file) as target:
             target.write(repaired.encode())
         terminal.console.print(f"Written to {file}.")
+
+
+def _trained_adapter(model: str) -> Path | None:
+    """The adapter that the quickstart trained, for the model that it trains."""
+    if model != "smollm2-135m":
+        return None
+    adapter = Path("runs/quickstart/grpo/adapter")
+    if not adapter.is_dir():
+        raise UsageError(
+            "no trained adapter here: name one with --adapter, or let `redpencil quickstart` "
+            f"train one into {adapter}"
+        )
+    return adapter
 
 
 def _program(path: Path) -> str:

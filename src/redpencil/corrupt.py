@@ -14,10 +14,12 @@ import re
 import string
 import tokenize
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from redpencil import editor
 from redpencil.types import Edit, Page
 
+Kinds = Literal["paper", "bugs", "all"]
 Corruption = Callable[[Page, random.Random, Sequence[str]], Edit | None]
 """Takes the page, the source of chance and lines of other programs."""
 
@@ -47,12 +49,17 @@ _ATTEMPTS = 20
 
 
 def corrupt(
-    page: Page, count: int, rng: random.Random, donors: Sequence[str]
+    page: Page,
+    count: int,
+    rng: random.Random,
+    donors: Sequence[str],
+    kinds: Kinds = "all",
 ) -> tuple[Page, tuple[Edit, ...], tuple[str, ...]]:
     """Apply `count` random corruptions, each to the page that the one before left.
 
     Args:
         donors: lines of other programs, for the corruptions that put a foreign line in.
+        kinds: which corruptions to choose from.
 
     Returns:
         The broken page, the edits that mend it (each inverse to its corruption, last one first,
@@ -63,7 +70,7 @@ def corrupt(
     names: list[str] = []
     for _ in range(count):
         for _ in range(_ATTEMPTS):
-            name = rng.choice(tuple(CORRUPTIONS))
+            name = rng.choice(names_of(kinds))
             edit = CORRUPTIONS[name](page, rng, donors)
             if edit is None or (broken := editor.apply(page, edit)) == page:
                 continue
@@ -200,6 +207,16 @@ CORRUPTIONS: dict[str, Corruption] = {
         wrong_indentation,
     )
 }
+
+
+_PAPER = ("delete_line", "insert_line", "replace_line", "misspell")
+
+
+def names_of(kinds: Kinds) -> tuple[str, ...]:
+    """The corruptions that the paper uses, the bugs that people write, or all of them."""
+    if kinds == "paper":
+        return _PAPER
+    return tuple(name for name in CORRUPTIONS if kinds == "all" or name not in _PAPER)
 
 
 def _pick_line(page: Page, rng: random.Random) -> int:

@@ -68,7 +68,12 @@ def donors(tasks: Iterable[Task]) -> list[str]:
 
 
 def break_task(
-    task: Task, rng: random.Random, count: int, lines: Sequence[str], checker: Checker
+    task: Task,
+    rng: random.Random,
+    count: int,
+    lines: Sequence[str],
+    checker: Checker,
+    kinds: corrupt.Kinds = "all",
 ) -> Broken | None:
     """Corrupt the task's solution until its visible tests no longer pass; None if they always do.
 
@@ -79,7 +84,7 @@ def break_task(
         raise UsageError(f"task {task.id} has no solution to corrupt")
     solution = editor.load_page(task.solution)
     for _ in range(_ATTEMPTS):
-        page, mending, names = corrupt.corrupt(solution, count, rng, lines)
+        page, mending, names = corrupt.corrupt(solution, count, rng, lines, kinds)
         broken = msgspec.structs.replace(task, program=editor.page_text(page))
         verdict = checker.check(editor.page_text(page), task)
         if verdict.status not in (Status.PASSED, Status.INFRA_ERROR):
@@ -93,7 +98,9 @@ def broken_variants(
     counts: tuple[int, int],
     seed: int,
     checker: Checker,
+    *,
     lines: Sequence[str] | None = None,
+    kinds: corrupt.Kinds = "all",
 ) -> Iterator[Broken]:
     """Broken programs, `per_task` of each task, with `counts` (least, most) corruptions each.
 
@@ -108,7 +115,7 @@ def broken_variants(
                     yield Broken(task, (), ())
                 continue
             rng = random.Random(f"{seed}:{task.id}:{variant}")
-            broken = break_task(task, rng, rng.randint(*counts), lines, checker)
+            broken = break_task(task, rng, rng.randint(*counts), lines, checker, kinds)
             if broken is not None:
                 yield broken
 

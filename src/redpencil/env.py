@@ -19,12 +19,8 @@ from redpencil.types import Edit, End, Observation, Page, Status, Task, Value, V
 PASS_MESSAGE = "All tests pass."
 
 EDIT_PROMPT = """\
-You are an expert Python programmer who fixes all mistakes in a snippet, only with these commands:
-### ADDL <line> >>><content>
-### REPL <line> >>><content>
-### REPW <line> >>><old> >>><new>
-### DELL <line>
-### EXIT
+You are an expert Python programmer who fixes all mistakes in a snippet, only by these commands:
+### ADDL n >>>line | ### REPL n >>>line | ### REPW n >>>old >>>new | ### DELL n | ### EXIT
 
 Task: {prompt}
 Tests:

@@ -13,6 +13,7 @@ import msgspec
 
 from redpencil import provenance
 from redpencil.checkers import Checker
+from redpencil.corrupt import Kinds
 from redpencil.demos import Broken
 from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
 from redpencil.errors import UsageError
@@ -48,6 +49,8 @@ class Plan(Value, frozen=True):
     """Broken programs made of each task that has none of its own."""
     corruptions: tuple[int, int] = (1, 3)
     """Least and most corruptions of a broken program."""
+    kinds: Kinds = "all"
+    """The corruptions chosen from."""
     seed: int = 0
     """Of the corruptions and, plus the sample's number, of the sampling."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
+from redpencil.corrupt import Kinds
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
@@ -25,7 +26,8 @@ class Quickstart(Value, frozen=True):
 
     model: str = "smollm2-135m"
     demos_per_task: int = 3
-    corruptions: tuple[int, int] = (1, 2)
+    corruptions: tuple[int, int] = (1, 3)
+    kinds: Kinds = "paper"
     order: demos.Order = "direct"
     learning_rate: float = 1e-3
     epochs: float = 1.0
@@ -151,6 +153,7 @@ class _Run:
             rules=self.rules,
             variants=recipe.eval_variants,
             corruptions=recipe.corruptions,
+            kinds=recipe.kinds,
             seed=recipe.seed,
         )
         broken = self._broken("test", recipe.eval_variants)
@@ -236,6 +239,7 @@ class _Run:
                 self.recipe.corruptions,
                 self.recipe.seed if seed is None else seed,
                 self.checker,
+                kinds=self.recipe.kinds,
             )
         )
 
@@ -246,7 +250,7 @@ def eval_command(plan: Plan, folder: Path) -> str:
     if plan.adapter:
         words += ["--adapter", plan.adapter]
     words += ["--variants", str(plan.variants), "--samples", str(plan.samples)]
-    words += ["--corruptions", "-".join(map(str, plan.corruptions))]
+    words += ["--corruptions", "-".join(map(str, plan.corruptions)), "--kinds", plan.kinds]
     words += ["--max-turns", str(plan.rules.max_turns), "--seed", str(plan.seed)]
     if plan.limit is not None:
         words += ["--limit", str(plan.limit)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from redpencil import editor
 from redpencil.checkers import Checker
 from redpencil.env import EditEnv, EditRules
-from redpencil.errors import UsageError
+from redpencil.errors import SandboxError, UsageError
 from redpencil.policy import Policy
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Status, Task, Trace
@@ -31,6 +33,26 @@ def repair_task(
     )
 
 
+def require_broken(task: Task, checker: Checker) -> None:
+    """Make sure that there is something to repair.
+
+    Raises:
+        UsageError: the tests already pass, or cannot run whatever the program is.
+        SandboxError: the program could not be run at all.
+    """
+    verdict = checker.check(editor.page_text(editor.load_page(task.program or "")), task)
+    if verdict.status is Status.INFRA_ERROR:
+        raise SandboxError(verdict.detail)
+    if verdict.status is Status.PASSED:
+        raise UsageError(f"nothing to repair: all {verdict.total} tests already pass")
+    alone = checker.check("", msgspec.structs.replace(task, tests=("assert True",)))
+    if alone.detail.startswith(("ImportError", "ModuleNotFoundError")):
+        raise UsageError(
+            f"the tests cannot run: {alone.detail}; "
+            "they may import the standard library and the program itself"
+        )
+
+
 def repair(
     task: Task, policies: Iterable[Policy], checker: Checker, *, max_turns: int = 10
 ) -> Iterator[Trace]:
@@ -39,13 +61,8 @@ def repair(
     An episode ends as soon as the tests pass.
 
     Raises:
-        UsageError: there is nothing to repair, because the tests already pass.
-        SandboxError: the program could not be run at all.
+        UsageError: the program and its tests do not fit into a model's context.
     """
-    text = editor.page_text(editor.load_page(task.program or ""))
-    verdict = checker.check(text, task)
-    if verdict.status is Status.PASSED:
-        raise UsageError(f"nothing to repair: all {verdict.total} tests already pass")
     rules = EditRules(max_turns=max_turns, until_solved=True)
     for seed, policy in enumerate(policies):
         (trace,) = rollout([Episode(EditEnv(task, checker, rules), seed)], policy)

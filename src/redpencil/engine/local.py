@@ -79,6 +79,7 @@ class LocalEngine:
         self._pending[row] = []
         return row
 
+    @torch.inference_mode()
     def fork(self, handle: int) -> int:
         row = self.open()
         self._cache.copy(handle, row)

@@ -34,6 +34,7 @@ from redpencil.train.loop import (
     Journal,
     Progress,
     last_checkpoint,
+    mixed_precision,
     save_adapter,
     trainer_arguments,
 )
@@ -112,7 +113,7 @@ def train_grpo(
     )
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     trainer = _PerTurnTrainer(
-        model=load_adapter(model, adapter, trainable=True),
+        model=mixed_precision(load_adapter(model, adapter, trainable=True)),
         reward_funcs=_trace_reward,
         args=arguments,
         train_dataset=dataset,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,13 @@ from redpencil.train.loop import (
     save_adapter,
     trainer_arguments,
 )
-from redpencil.train.tokens import trace_tokens
+from redpencil.train.tokens import Tokens, trace_tokens
 from redpencil.types import Trace, Value
+
+IGNORED = -100
+"""The label of a token that the loss is not on."""
+_SORTED_BATCHES = 8
+"""So many batches' worth of traces are sorted by length before they are cut into batches."""
 
 
 class SftRecipe(Value, frozen=True):
@@ -79,20 +85,9 @@ def train_sft(
     fitting = [example for example in examples if len(example.ids) <= recipe.context]
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")
-    dataset = Dataset.from_list(
-        [
-            {
-                "input_ids": example.ids,
-                "labels": [
-                    token if mine else -100
-                    for token, mine in zip(example.ids, example.is_action, strict=True)
-                ],
-                "length": len(example.ids),
-            }
-            for example in fitting
-        ]
-    )
-    steps = math.ceil(math.ceil(len(fitting) / recipe.batch) * recipe.epochs)
+    order = _order([len(example.ids) for example in fitting], recipe)
+    dataset = Dataset.from_list([_row(fitting[index]) for index in order])
+    steps = math.ceil(len(order) / recipe.batch)
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=recipe.batch,
@@ -103,8 +98,7 @@ def train_sft(
         weight_decay=0.0,
         max_grad_norm=1.0,
         save_steps=recipe.checkpoint_every,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
+        train_sampling_strategy="sequential",
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -122,14 +116,43 @@ def train_sft(
     checkpoint = last_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save_adapter(trainer.model, folder, recipe.model)
-    seen = recipe.epochs
     return SftReport(
         traces=len(fitting),
         left_out=len(examples) - len(fitting),
-        tokens=round(seen * sum(len(example.ids) for example in fitting)),
-        action_tokens=round(seen * sum(sum(example.is_action) for example in fitting)),
+        tokens=sum(len(fitting[index].ids) for index in order),
+        action_tokens=sum(sum(fitting[index].is_action) for index in order),
         steps=steps,
     )
+
+
+def _order(lengths: Sequence[int], recipe: SftRecipe) -> list[int]:
+    """The traces of all epochs in training order: batches of about one length, shuffled.
+
+    Settled beforehand and by the seed alone, so that a resumed run meets the same batches.
+    """
+    rng = random.Random(recipe.seed)
+    order: list[int] = []
+    total = round(recipe.epochs * len(lengths))
+    while len(order) < total:
+        shuffled = rng.sample(range(len(lengths)), len(lengths))
+        batches: list[list[int]] = []
+        for start in range(0, len(shuffled), _SORTED_BATCHES * recipe.batch):
+            pool = shuffled[start : start + _SORTED_BATCHES * recipe.batch]
+            pool.sort(key=lambda index: lengths[index])
+            batches += [pool[at : at + recipe.batch] for at in range(0, len(pool), recipe.batch)]
+        rng.shuffle(batches)
+        # A batch that is not full would shift all that follow it.
+        batches.sort(key=lambda batch: len(batch) < recipe.batch)
+        order += [index for batch in batches for index in batch]
+    return order[:total]
+
+
+def _row(example: Tokens) -> dict[str, list[int]]:
+    labels = [
+        token if mine else IGNORED
+        for token, mine in zip(example.ids, example.is_action, strict=True)
+    ]
+    return {"input_ids": example.ids, "labels": labels}
 
 
 def _encoder(tokenizer: Any) -> Any:
@@ -152,5 +175,5 @@ class _Padding:
         return {
             "input_ids": padded(ids, self._pad_id),
             "attention_mask": padded([[1] * len(row) for row in ids], 0),
-            "labels": padded([row["labels"] for row in rows], -100),
+            "labels": padded([row["labels"] for row in rows], IGNORED),
         }

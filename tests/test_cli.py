@@ -1,0 +1,248 @@
+"""The real command line in a real process: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+BROKEN = "def double(n):\n    return n + 1\n"
+RIGHT = "def double(n):\n    return n * 2\n"
+TESTS = "from shop import double\n\nassert double(2) == 4\nassert double(5) == 10\n"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(BROKEN)
+    (tmp_path / "right.py").write_text(RIGHT)
+    (tmp_path / "tests.py").write_text(TESTS)
+    return tmp_path
+
+
+def one_line_error(result: subprocess.CompletedProcess[str], *pieces: str) -> None:
+    """The error is one line on standard error, with exit code 2."""
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for piece in pieces:
+        assert piece in lines[0]
+
+
+def test_help_is_quick_and_imports_nothing_heavy(redpencil: Run) -> None:
+    result = redpencil("--help")
+    assert result.returncode == 0
+    for command in ("quickstart", "tasks", "check", "demos", "sft", "rl", "eval", "report"):
+        assert command in result.stdout
+    heavy = "torch", "transformers", "trl", "datasets", "matplotlib", "numpy"
+    code = (
+        "import sys, redpencil, redpencil.cli\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.strip() == "[]"
+
+
+def test_tasks_are_listed_and_exported(redpencil: Run, tmp_path: Path) -> None:
+    listed = redpencil("tasks", "builtin:test")
+    assert listed.returncode == 0
+    assert "builtin/" in listed.stdout
+    assert "problems on board" in listed.stdout
+    out = tmp_path / "tasks.jsonl"
+    assert redpencil("tasks", "builtin:test", "--out", out).returncode == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert set(rows[0]) == {
+        "id", "prompt", "program", "solution", "tests", "hidden_tests", "setup", "split",
+    }  # fmt: skip
+    again = redpencil("tasks", f"jsonl:{out}")
+    assert f"{len(rows)} tasks" in again.stdout
+
+
+def test_check_prints_the_verdict(redpencil: Run, shop: Path) -> None:
+    right = redpencil("check", shop / "right.py", "--tests", shop / "tests.py", "--json")
+    verdict = json.loads(right.stdout)
+    assert right.returncode == 1  # the tests import `shop`, and this file is `right`
+    assert verdict["status"] == "crashed"
+    broken = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py", "--json")
+    verdict = json.loads(broken.stdout)
+    assert broken.returncode == 1
+    assert set(verdict) == {"status", "passed", "total", "detail", "seconds", "rung"}
+    assert (verdict["status"], verdict["passed"], verdict["total"]) == ("failed", 0, 2)
+    assert verdict["detail"] == "double(2) returned 3, expected 4"
+    (shop / "shop.py").write_text(RIGHT)
+    passed = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert passed.returncode == 0
+    assert "2 of 2 tests pass" in passed.stdout
+
+
+def test_plain_pytest_functions_are_tests_too(redpencil: Run, shop: Path) -> None:
+    (shop / "tests.py").write_text(
+        "import shop\nfrom shop import double\n\n"
+        "TWO = 2\n\n"
+        "def test_small():\n"
+        '    """Doubles."""\n'
+        "    assert double(TWO) == 4\n"
+        "    assert double(0) == 0\n\n"
+        "def test_loop():\n"
+        "    for n in range(3):\n"
+        "        assert double(n) == 2 * n\n"
+    )
+    (shop / "shop.py").write_text(RIGHT)
+    result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert "3 of 3 tests pass" in result.stdout, result.stdout
+
+
+def test_demos_are_written_with_a_summary(redpencil: Run, tmp_path: Path) -> None:
+    out = tmp_path / "demos.jsonl"
+    result = redpencil("demos", "--tasks", "builtin:validation", "--per-task", 1, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "demonstrations of" in result.stdout
+    assert len(out.read_text().splitlines()) >= 10
+
+
+def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path) -> None:
+    """The whole chain in real processes, on a tiny model that learns nothing."""
+    demos, sft, out = shop / "demos.jsonl", shop / "sft", shop / "eval"
+    redpencil("demos", "--tasks", "builtin:validation", "--per-task", 1, "--out", demos)
+    trained = redpencil("sft", "--demos", demos, "--out", sft, "--model", tiny_model)
+    assert trained.returncode == 0, trained.stderr
+    arguments = (
+        "eval", "builtin:test", "--model", tiny_model, "--adapter", sft / "adapter",
+        "--limit", 2, "--max-turns", 2, "--out", out,
+    )  # fmt: skip
+    measured = redpencil(*arguments)
+    assert measured.returncode == 0, measured.stderr
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    for field in ("method", "tasks", "n", "samples", "pass_at_1", "ci95", "malformed_rate"):
+        assert field in results
+    for field in ("mean_turns", "mean_tokens", "seconds", "base_model", "adapter", "command"):
+        assert field in results
+    assert results["n"] == 2
+    traces = (out / "traces.jsonl").read_bytes()
+    assert redpencil(*arguments).returncode == 0
+    assert (out / "traces.jsonl").read_bytes() == traces
+    other = [3 if argument == 2 else argument for argument in arguments]
+    one_line_error(redpencil(*other), "holds an evaluation of something else")
+    page = redpencil("report", out)
+    assert page.returncode == 0, page.stderr
+    assert (out / "report.html").exists()
+    repaired = redpencil(
+        "repair", shop / "shop.py", "--tests", shop / "tests.py", "--model", tiny_model,
+        "--adapter", sft / "adapter", "--attempts", 1, "--max-turns", 2, "--write",
+    )  # fmt: skip
+    assert repaired.returncode == 1, repaired.stderr
+    assert "Not repaired" in repaired.stdout
+    assert (shop / "shop.py").read_text() == BROKEN
+
+
+def test_a_killed_demos_run_leaves_nothing_half_written(tmp_path: Path) -> None:
+    out = tmp_path / "demos.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redpencil", "demos", "--tasks", "builtin:train", "--per-task", "9"]
+        + ["--out", str(out)],
+        stdout=subprocess.DEVNULL,
+    )
+    time.sleep(3)
+    process.kill()
+    process.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestErrors:
+    """What a new user gets wrong: one line that says what to do, and nothing half-written."""
+
+    def test_missing_files(self, redpencil: Run, shop: Path) -> None:
+        one_line_error(redpencil("check", "no.py", "--tests", shop / "tests.py"), "no.py")
+        one_line_error(redpencil("check", shop / "shop.py", "--tests", "no.py"), "no.py")
+        one_line_error(redpencil("report", shop / "nowhere"), "nothing to report")
+        sft = redpencil("sft", "--demos", "no.jsonl", "--out", shop / "sft")
+        one_line_error(sft, "no.jsonl")
+
+    def test_not_python(self, redpencil: Run, shop: Path) -> None:
+        (shop / "image.py").write_bytes(b"\x89PNG\xff\xfe")
+        result = redpencil("check", shop / "image.py", "--tests", shop / "tests.py")
+        one_line_error(result, "image.py is not a Python file")
+        (shop / "tests.py").write_text("assert f(1 ==\n")
+        result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+        one_line_error(result, "tests.py, line 1")
+
+    def test_tests_that_already_pass(self, redpencil: Run, shop: Path, tiny_model: Path) -> None:
+        (shop / "shop.py").write_text(RIGHT)
+        result = redpencil(
+            "repair", shop / "shop.py", "--tests", shop / "tests.py", "--model", tiny_model
+        )
+        one_line_error(result, "all 2 tests already pass")
+
+    def test_tests_that_crash_by_themselves(
+        self, redpencil: Run, shop: Path, tiny_model: Path
+    ) -> None:
+        (shop / "tests.py").write_text("import no_such_module\nassert double(2) == 4\n")
+        result = redpencil(
+            "repair", shop / "shop.py", "--tests", shop / "tests.py", "--model", tiny_model
+        )
+        one_line_error(result, "the tests cannot run", "no_such_module")
+
+    def test_empty_tests(self, redpencil: Run, shop: Path) -> None:
+        (shop / "tests.py").write_text("# none yet\n")
+        result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+        one_line_error(result, "no tests in")
+
+    def test_fixtures(self, redpencil: Run, shop: Path) -> None:
+        (shop / "tests.py").write_text("def test_it(tmp_path):\n    assert tmp_path\n")
+        result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+        one_line_error(result, "line 1: test_it uses fixtures")
+
+    def test_unknown_model(self, redpencil: Run, shop: Path) -> None:
+        result = redpencil("eval", "builtin:test", "--model", "./no-model", "--out", shop / "e")
+        one_line_error(result, "no model './no-model'")
+        assert not (shop / "e").exists()
+
+    def test_unknown_source(self, redpencil: Run) -> None:
+        one_line_error(redpencil("tasks", "bultin"), "no task source 'bultin'")
+
+    def test_a_corrupt_traces_file(self, redpencil: Run, shop: Path) -> None:
+        (shop / "traces.jsonl").write_text('{"task": 3}\n')
+        result = redpencil("sft", "--demos", shop / "traces.jsonl", "--out", shop / "sft")
+        one_line_error(result, "traces.jsonl, line 1")
+
+    def test_a_folder_that_cannot_be_written(self, redpencil: Run, shop: Path) -> None:
+        (shop / "file").write_text("")
+        result = redpencil("tasks", "builtin:test", "--out", shop / "file" / "tasks.jsonl")
+        one_line_error(result, "cannot write")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk(self, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from redpencil.errors import UsageError
+        from redpencil.jsonl import write_jsonl
+
+        real = os.fdopen
+
+        def full(descriptor: int, *arguments: Any) -> Any:
+            os.close(descriptor)
+            return real(os.open("/dev/full", os.O_WRONLY), *arguments)
+
+        target = shop / "out.jsonl"
+        target.write_text("old\n")
+        monkeypatch.setattr(os, "fdopen", full)
+        with pytest.raises(UsageError, match=r"cannot write .*No space left"):
+            write_jsonl(target, ["new"])
+        assert target.read_text() == "old\n"
+        assert sorted(path.name for path in shop.iterdir()) == [
+            "out.jsonl", "right.py", "shop.py", "tests.py",
+        ]  # fmt: skip
+
+    def test_a_wrong_option(self, redpencil: Run, shop: Path) -> None:
+        assert redpencil("eval", "builtin:test").returncode == 2
+        result = redpencil(
+            "demos", "--tasks", "builtin", "--corruptions", "many", "--out", shop / "d"
+        )
+        one_line_error(result, "--corruptions takes")

@@ -1,0 +1,44 @@
+"""Files: written whole or not at all, complained about by place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from redpencil.errors import DataError, UsageError
+from redpencil.jsonl import append_jsonl, atomic_write, read_jsonl, write_jsonl
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(path.parent.iterdir()) == []
+    with atomic_write(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+def test_lines_are_appended_and_a_torn_last_one_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, [1, 2])
+    append_jsonl(path, [3])
+    with path.open("a") as file:
+        file.write("4")
+    assert read_jsonl(path, int, torn_tail=True) == [1, 2, 3]
+    append_jsonl(path, [5])
+    assert read_jsonl(path, int) == [1, 2, 3, 5]
+
+
+def test_the_line_of_a_fault_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('1\n\n"two"\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 3"):
+        read_jsonl(path, int)
+    with pytest.raises(DataError, match="cannot read"):
+        read_jsonl(tmp_path / "none", int)
+    (tmp_path / "blocked").write_text("")
+    with pytest.raises(UsageError, match="cannot write"):
+        write_jsonl(tmp_path / "blocked" / "rows.jsonl", [1])
