@@ -147,8 +147,18 @@ def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path
 def test_a_killed_demos_run_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "demos.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "redpencil", "demos", "--tasks", "builtin:train", "--per-task", "9"]
-        + ["--out", str(out)],
+        [
+            sys.executable,
+            "-m",
+            "redpencil",
+            "demos",
+            "--tasks",
+            "builtin:train",
+            "--per-task",
+            "9",
+            "--out",
+            str(out),
+        ],
         stdout=subprocess.DEVNULL,
     )
     time.sleep(3)

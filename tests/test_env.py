@@ -78,6 +78,14 @@ def test_a_noop_costs_what_the_rule_says(double: Task) -> None:
     assert rewards(play(double, same, FIX, EXIT, rules=rules)) == [-0.1, 1.0, 0.0]
 
 
+def test_turns_that_change_nothing_may_end_an_episode(double: Task) -> None:
+    same = "### REPL 1 >>>def double(n):"
+    rules = EditRules(idle_turns=2)
+    trace = play(double, same, BREAK, same, "### OOPS", FIX, EXIT, rules=rules)
+    assert trace.end == "truncated"
+    assert rewards(trace) == [0.0, 0.0, 0.0, -1.0]
+
+
 def test_an_episode_may_end_as_soon_as_the_tests_pass(double: Task) -> None:
     trace = play(double, FIX, EXIT, rules=EditRules(until_solved=True))
     assert trace.end == "solved"

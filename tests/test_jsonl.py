@@ -12,9 +12,14 @@ from redpencil.jsonl import append_jsonl, atomic_write, read_jsonl, write_jsonl
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
-    with pytest.raises(RuntimeError), atomic_write(path) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with atomic_write(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert list(path.parent.iterdir()) == []
     with atomic_write(path) as file:
         file.write(b"whole")

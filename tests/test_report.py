@@ -65,7 +65,7 @@ def test_the_page_holds_results_curves_and_every_turn(page: str) -> None:
     tags = Tags(page)
     names = [name for name, _ in tags.found]
     assert names.count("svg") == 2
-    assert sum("trace" == attrs.get("class") for _, attrs in tags.found) == 3
+    assert sum(attrs.get("class") == "trace" for _, attrs in tags.found) == 3
     assert "66.7%" in page
     assert "after SFT" in page
     assert "redpencil eval builtin:test --out runs/x" in page

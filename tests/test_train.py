@@ -154,7 +154,10 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     torn = tmp_path / "torn"
     grpo(tiny_model, variants, start, torn, steps=1)
     shutil.rmtree(torn / "adapter")
+    with (torn / "traces.jsonl").open("a") as file:
+        file.write('{"task": torn')
     resumed = weights(grpo(tiny_model, variants, start, torn))
+    assert len(read_jsonl(torn / "traces.jsonl", Trace)) == 8
     for name, tensor in after.items():
         assert torch.equal(tensor, resumed[name]), name
 

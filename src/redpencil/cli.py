@@ -36,6 +36,9 @@ Kinds = Annotated[
     typer.Option(help="The paper's random corruptions, bugs that people write, or all."),
 ]
 MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.")]
+IdleTurns = Annotated[
+    int | None, typer.Option(min=1, help="End an episode after so many turns without a change.")
+]
 Source = Annotated[
     str,
     typer.Argument(
@@ -223,6 +226,7 @@ def rl(
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
+    idle_turns: IdleTurns = None,
     seed: Seed = 0,
 ) -> None:
     """Train an adapter further by GRPO with rewards per turn."""
@@ -249,7 +253,7 @@ def rl(
         learning_rate=learning_rate,
         kl=kl,
         credit=credit,
-        rules=EditRules(max_turns=max_turns),
+        rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
         seed=seed,
     )
     with terminal.training_progress("Reinforce (GRPO)") as update:
@@ -275,6 +279,7 @@ def evaluate(
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
+    idle_turns: IdleTurns = None,
     seed: Seed = 0,
 ) -> None:
     """Measure how many broken programs a model repairs."""
@@ -296,7 +301,7 @@ def evaluate(
         adapter=str(adapter) if adapter else None,
         samples=samples,
         temperature=temperature,
-        rules=EditRules(max_turns=max_turns),
+        rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
         limit=limit,
         variants=variants,
         corruptions=_range(corruptions),

@@ -65,6 +65,8 @@ class EditRules(Value, frozen=True):
     """What an episode of editing costs, and when it ends."""
 
     max_turns: int = 10
+    idle_turns: int | None = None
+    """So many turns in a row that leave the page as it was end the episode as a limit does."""
     until_solved: bool = False
     """End as soon as the visible tests pass, without waiting for EXIT."""
     reward: RewardRule = msgspec.field(default_factory=RewardRule)
@@ -150,7 +152,7 @@ class EditEnv:
         self.rules = rules or EditRules()
         self._page = editor.load_page(_broken_program(task))
         self._checker = checker
-        self._turns = 0
+        self._turns = self._idle = 0
         self._paid = False
 
     def complete(self, text: str) -> bool:
@@ -160,7 +162,7 @@ class EditEnv:
         return text.partition("\n")[0]
 
     def reset(self) -> Observation:
-        self._turns = 0
+        self._turns = self._idle = 0
         self._page = editor.load_page(_broken_program(self.task))
         self._verdict = _judge(self._checker, self._page, self.task)
         self._paid = self._verdict.solved
@@ -187,14 +189,15 @@ class EditEnv:
         if self._verdict.solved and not self._paid:
             reward += rule.solve
             self._paid = True
-        self._page = page
         self._turns += 1
+        self._idle = self._idle + 1 if page == self._page else 0
+        self._page = page
         end: End | None = None
         if exited:
             end = "exit"
         elif self.rules.until_solved and self._verdict.status is Status.PASSED:
             end = "solved"
-        elif self._turns >= self.rules.max_turns:
+        elif self._turns >= self.rules.max_turns or self._idle == self.rules.idle_turns:
             end = "truncated"
             reward += rule.no_exit
         return Step(self._observe("", error), edit, error, self._verdict, reward, end)

@@ -36,6 +36,7 @@ class Quickstart(Value, frozen=True):
     grpo_learning_rate: float = 1e-4
     eval_variants: int = 2
     max_turns: int = 6
+    idle_turns: int = 2
     seed: int = 0
 
 
@@ -90,7 +91,7 @@ class _Run:
         self.folder = folder
         self.recipe = recipe
         self.checker: Checker = PythonChecker()
-        self.rules = EditRules(max_turns=recipe.max_turns)
+        self.rules = EditRules(max_turns=recipe.max_turns, idle_turns=recipe.idle_turns)
 
     def claim(self) -> None:
         path = self.folder / "run.json"
@@ -252,6 +253,8 @@ def eval_command(plan: Plan, folder: Path) -> str:
     words += ["--variants", str(plan.variants), "--samples", str(plan.samples)]
     words += ["--corruptions", "-".join(map(str, plan.corruptions)), "--kinds", plan.kinds]
     words += ["--max-turns", str(plan.rules.max_turns), "--seed", str(plan.seed)]
+    if plan.rules.idle_turns is not None:
+        words += ["--idle-turns", str(plan.rules.idle_turns)]
     if plan.limit is not None:
         words += ["--limit", str(plan.limit)]
     if plan.temperature:

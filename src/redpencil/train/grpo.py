@@ -25,7 +25,7 @@ from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import SandboxError, UsageError
-from redpencil.jsonl import append_jsonl
+from redpencil.jsonl import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import ModelPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.train import credit
@@ -39,6 +39,8 @@ from redpencil.train.loop import (
     trainer_arguments,
 )
 from redpencil.types import Trace, Value
+
+TRACES = "traces.jsonl"
 
 
 class GrpoRecipe(Value, frozen=True):
@@ -124,8 +126,17 @@ def train_grpo(
     trainer.remove_callback(PrinterCallback)
     score_only_labels(trainer.model.get_base_model(), recipe.temperature)
     checkpoint = last_checkpoint(folder)
+    _forget_traces_after(folder, checkpoint, batch)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return save_adapter(trainer.model, folder, recipe.model)
+
+
+def _forget_traces_after(folder: Path, checkpoint: Path | None, batch: int) -> None:
+    """Drop the traces of steps that are about to be sampled again."""
+    path = folder / TRACES
+    if path.exists():
+        steps = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        write_jsonl(path, read_jsonl(path, Trace, torn_tail=True)[: steps * batch])
 
 
 def _trace_reward(
@@ -169,7 +180,7 @@ class _Sampling:
         self._variants = variants
         self._recipe = recipe
         self._checker = checker
-        self._traces = folder / "traces.jsonl"
+        self._traces = folder / TRACES
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
         started = time.perf_counter()
