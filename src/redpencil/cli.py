@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,8 +33,8 @@ Seed = Annotated[int, typer.Option(help="Settles everything random.")]
 Tests = Annotated[Path, typer.Option(help="File of asserts or plain pytest functions.")]
 Corruptions = Annotated[str, typer.Option(help="Corruptions of a program: a number or LEAST-MOST.")]
 Kinds = Annotated[
-    Literal["paper", "bugs", "all"],
-    typer.Option(help="The paper's random corruptions, bugs that people write, or all."),
+    Literal["paper", "bugs", "slips", "all"],
+    typer.Option(help="The paper's corruptions, bugs that people write, slips, or all."),
 ]
 MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.")]
 IdleTurns = Annotated[
@@ -50,6 +51,8 @@ Source = Annotated[
 
 def main() -> None:
     """Run the command line; every error of ours is one line and exit code 2."""
+    # What the libraries below us are going to change is news for us, not for whoever runs this.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except RedpencilError as error:

@@ -19,7 +19,7 @@ from typing import Literal
 from redpencil import editor
 from redpencil.types import Edit, Page
 
-Kinds = Literal["paper", "bugs", "all"]
+Kinds = Literal["paper", "bugs", "slips", "all"]
 Corruption = Callable[[Page, random.Random, Sequence[str]], Edit | None]
 """Takes the page, the source of chance and lines of other programs."""
 
@@ -210,13 +210,24 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 _PAPER = ("delete_line", "insert_line", "replace_line", "misspell")
+_SLIPS = ("insert_line", "misspell", "missing_return", "wrong_indentation")
 
 
 def names_of(kinds: Kinds) -> tuple[str, ...]:
-    """The corruptions that the paper uses, the bugs that people write, or all of them."""
-    if kinds == "paper":
-        return _PAPER
-    return tuple(name for name in CORRUPTIONS if kinds == "all" or name not in _PAPER)
+    """The corruptions of a kind.
+
+    `paper`: the paper's. `bugs`: those that people write. `slips`: those of both that leave all of
+    the program's code on the page, so that mending them asks for no new code.
+    """
+    match kinds:
+        case "paper":
+            return _PAPER
+        case "slips":
+            return _SLIPS
+        case "bugs":
+            return tuple(name for name in CORRUPTIONS if name not in _PAPER)
+        case "all":
+            return tuple(CORRUPTIONS)
 
 
 def _pick_line(page: Page, rng: random.Random) -> int:

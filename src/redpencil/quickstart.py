@@ -25,13 +25,14 @@ class Quickstart(Value, frozen=True):
     """The sizes of the quickstart, chosen to take about a quarter of an hour on two cores."""
 
     model: str = "smollm2-135m"
-    demos_per_task: int = 3
-    corruptions: tuple[int, int] = (1, 3)
-    kinds: Kinds = "paper"
+    demos_per_task: int = 4
+    corruptions: tuple[int, int] = (1, 2)
+    kinds: Kinds = "slips"
     order: demos.Order = "direct"
     learning_rate: float = 1e-3
     epochs: float = 1.0
-    grpo_steps: int = 5
+    batch: int = 2
+    grpo_steps: int = 4
     grpo_tasks_per_step: int = 4
     grpo_learning_rate: float = 1e-4
     eval_variants: int = 2
@@ -186,6 +187,7 @@ class _Run:
                 model=self.recipe.model,
                 learning_rate=self.recipe.learning_rate,
                 epochs=self.recipe.epochs,
+                batch=self.recipe.batch,
                 seed=self.recipe.seed,
             )
             traces = read_jsonl(self.folder / "demos.jsonl", Trace)
@@ -204,6 +206,7 @@ class _Run:
                 tasks_per_step=self.recipe.grpo_tasks_per_step,
                 learning_rate=self.recipe.grpo_learning_rate,
                 rules=self.rules,
+                checkpoint_every=1,
                 seed=self.recipe.seed,
             )
             variants = self._broken("train", 1, seed=self.recipe.seed + 1)
