@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -29,7 +28,6 @@ Order = Literal["direct", "inverse"]
 
 _ATTEMPTS = 10
 _CHUNK = 64
-_WORDS = re.compile(r"\w+|\W")
 
 
 class Broken(Value, frozen=True):
@@ -132,10 +130,7 @@ def script(broken: Broken, order: Order) -> list[str]:
 
 
 def difference(page: Page, target: Page) -> list[Edit]:
-    """Edits that turn `page` into `target`, from the top; each writes a whole line of `target`.
-
-    A line that differs in one word is mended by REPW, every other by REPL, ADDL or DELL.
-    """
+    """Edits that turn `page` into `target`, from the top; each writes a whole line of `target`."""
     edits: list[Edit] = []
     matcher = difflib.SequenceMatcher(None, page, target, autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():
@@ -144,7 +139,7 @@ def difference(page: Page, target: Page) -> list[Edit]:
         # Everything above is already mended, so the block begins at the target's line c + 1.
         common = min(b - a, d - c)
         for offset in range(common):
-            edits.append(_mend_line(c + offset + 1, page[a + offset], target[c + offset]))
+            edits.append(Edit("REPL", c + offset + 1, target[c + offset]))
         for offset in range(common, d - c):
             edits.append(Edit("ADDL", c + offset + 1, target[c + offset]))
         edits += [Edit("DELL", c + common + 1)] * (b - a - common)
@@ -202,14 +197,3 @@ def summarise(traces: Sequence[Trace], dropped: int) -> Summary:
 def _is_demo(trace: Trace) -> bool:
     edited = len(trace.turns) > 1
     return edited and trace.solved and trace.end == "exit" and not any(t.error for t in trace.turns)
-
-
-def _mend_line(number: int, line: str, target: str) -> Edit:
-    """The shortest edit for one line: REPW where a single word differs, else REPL."""
-    words, wanted = _WORDS.findall(line), _WORDS.findall(target)
-    differing = [pair for pair in zip(words, wanted, strict=False) if pair[0] != pair[1]]
-    if len(words) == len(wanted) and len(differing) == 1:
-        old, new = differing[0]
-        if old.isidentifier() and line.replace(old, new, 1) == target:
-            return Edit("REPW", number, new, old)
-    return Edit("REPL", number, target)

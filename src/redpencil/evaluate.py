@@ -72,6 +72,8 @@ class Results(Value, frozen=True):
     """95% bootstrap interval of `pass_at_1` over programs."""
     malformed_rate: float
     """Share of actions that are no command the page can take."""
+    unparsed_rate: float
+    """Of these, the share that is no command of the language at all."""
     mean_turns: float
     mean_tokens: float
     """Generated tokens per trace."""
@@ -140,6 +142,7 @@ def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str)
     """The numbers of an evaluation from its traces."""
     turns = [turn for trace in traces for turn in trace.turns]
     shares = _solved_shares(traces)
+    malformed = [turn for turn in turns if turn.error]
     return Results(
         method=plan.method,
         tasks=plan.tasks,
@@ -147,7 +150,8 @@ def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str)
         samples=plan.samples,
         pass_at_1=fmean(shares),
         ci95=bootstrap_interval(shares, plan.seed),
-        malformed_rate=fmean(bool(turn.error) for turn in turns) if turns else 0.0,
+        malformed_rate=len(malformed) / max(len(turns), 1),
+        unparsed_rate=sum(turn.edit is None for turn in malformed) / max(len(turns), 1),
         mean_turns=len(turns) / len(traces),
         mean_tokens=sum(len(turn.action_ids) for turn in turns) / len(traces),
         seconds=round(seconds, 1),

@@ -131,6 +131,7 @@ def _traces_alone(file: Path) -> tuple[list[Entry], list[Curve]]:
         pass_at_1=0.0,
         ci95=(0.0, 0.0),
         malformed_rate=0.0,
+        unparsed_rate=0.0,
         mean_turns=0.0,
         mean_tokens=0.0,
         seconds=0.0,
