@@ -335,7 +335,9 @@ def evaluate(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a run or an evaluation, or a file of traces.")
+    ],
     out: Annotated[Path | None, typer.Option(help="The page; default FOLDER/report.html.")] = None,
     title: Annotated[str, typer.Option()] = "redpencil",
 ) -> None:
@@ -343,7 +345,7 @@ def report(
     from redpencil.report import from_folder, write
     from redpencil.terminal import console
 
-    path = out or folder / "report.html"
+    path = out or (folder / "report.html" if folder.is_dir() else folder.with_suffix(".html"))
     write(path, title, *from_folder(folder))
     console.print(str(path), soft_wrap=True)
 

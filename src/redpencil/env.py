@@ -217,7 +217,7 @@ class AnswerEnv:
 
     method = "direct"
     chat = True
-    max_tokens = 512
+    max_tokens = 384
 
     def __init__(self, task: Task, checker: Checker, reward: RewardRule | None = None) -> None:
         """Prepare an episode.

@@ -17,6 +17,7 @@ from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
 from redpencil.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from redpencil.report.entries import NAMES
 from redpencil.tasks import load
 from redpencil.types import Split, Task, Trace, Value
 
@@ -49,14 +50,6 @@ class _RunRecord(Value, frozen=True):
     versions: dict[str, str]
     machine: str
     git_commit: str
-
-
-LABELS = {
-    "direct": "direct answer, zero-shot",
-    "base": "editing, untrained",
-    "sft": "editing, after SFT",
-    "grpo": "editing, after SFT + GRPO",
-}
 
 
 def quickstart(folder: Path, recipe: Quickstart | None = None) -> Path:
@@ -161,7 +154,7 @@ class _Run:
         broken = self._broken("test", recipe.eval_variants)
         policy = ModelPolicy(LocalEngine(*load_model(recipe.model, adapter)), label, temperature=0)
         solved: list[bool] = []
-        with terminal.progress(f"Evaluate: {LABELS[label]}", len(broken)) as advance:
+        with terminal.progress(f"Evaluate: {NAMES[label]}", len(broken)) as advance:
 
             def on_trace(trace: Trace) -> None:
                 solved.append(trace.solved)
@@ -224,8 +217,8 @@ class _Run:
 
     def conclude(self, report: Path, seconds: float) -> None:
         rows = [
-            (LABELS[label], read_json(self.folder / "eval" / label / RESULTS, Results))
-            for label in LABELS
+            (NAMES[label], read_json(self.folder / "eval" / label / RESULTS, Results))
+            for label in NAMES
         ]
         terminal.console.print()
         terminal.console.print(terminal.results_table(rows))

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers.python import PythonLexer
 
-from redpencil.env import PASS_MESSAGE
-from redpencil.types import Page, Trace, Turn
+from redpencil import editor
+from redpencil.env import ANSWER_PROMPT
+from redpencil.types import Observation, Page, Status, Trace, Turn, Verdict
 
 Mark = Literal["", "new", "gone"]
+Tone = Literal["start", "solved", "partial", "failing", "malformed"]
 
 _ENDS = {
-    "exit": "the model ended the episode",
-    "solved": "ended because the tests pass",
-    "truncated": "ended by a limit",
-    "error": "ended by a fault of the infrastructure",
+    "exit": "The model ended the episode.",
+    "solved": "Ended because the tests pass.",
+    "truncated": "Ended by a limit on turns or length.",
+    "error": "Ended by a fault of the infrastructure",
 }
+_LIGHT, _DARK = "default", "github-dark"
+_MOST_PIPS = 20
+
+_BEFORE_ANSWER_FEEDBACK = ANSWER_PROMPT.rpartition("{program}")[2].removesuffix("{feedback}")
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_PICTURES |= {0x7F: 0x2421, 0xFEFF: 0xFFFD}
 
 
 @dataclass(frozen=True)
@@ -31,16 +44,30 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What an action was, and what came of it."""
+
+    command: str
+    """The part that names the edit; empty for a direct answer."""
+    content: str
+    """What the command writes, or the whole answer."""
+    error: str
+    idle: bool
+    """The page stayed as it was, though the command is neither malformed nor EXIT."""
+    tests: str
+    pips: str
+    """A filled dot for each visible test that passes, an open one for each that does not."""
+    reward: str
+
+
+@dataclass(frozen=True)
 class State:
-    """The page after a turn (or at the start), with what led to it and what running it says."""
+    """The page at the start, or after a turn together with the turn's outcome."""
 
     lines: list[Line]
     feedback: str
-    command: str
-    error: str
-    reward: float
-    passed: bool
-    tests: str
+    tone: Tone
+    outcome: Outcome | None
 
 
 @dataclass(frozen=True)
@@ -51,93 +78,149 @@ class TraceView:
     task_id: str
     prompt: str
     tests: tuple[str, ...]
+    direct: bool
     solved: bool
     end: str
     corruptions: str
     states: list[State]
 
 
-def trace(trace: Trace, label: str) -> TraceView:
-    """A trace's states, from the broken page to the last."""
-    end = _ENDS[trace.end] + (f": {trace.error}" if trace.error else "")
+def trace_view(trace: Trace, label: str) -> TraceView:
+    """A trace's states, from the broken page to the last, under the label of its entry."""
+    direct = trace.method == "direct"
+    end = "One answer, and no other try." if direct and trace.end == "exit" else _ENDS[trace.end]
     return TraceView(
         label=label,
         task_id=trace.task.id,
-        prompt=trace.task.prompt,
-        tests=trace.task.tests,
+        prompt=visible(trace.task.prompt),
+        tests=tuple(visible(test) for test in trace.task.tests),
+        direct=direct,
         solved=trace.solved,
-        end=end if trace.method == "coe" else "one answer",
+        end=f"{end}: {visible(trace.error)}" if trace.error else end,
         corruptions=", ".join(name.replace("_", " ") for name in trace.corruptions),
-        states=_states(trace),
+        states=list(_states(trace)),
     )
 
 
 def code_css() -> Markup:
     """Pygments' colours for both schemes."""
-    from pygments.formatters import HtmlFormatter
-
-    light = HtmlFormatter(style="friendly").get_style_defs(".code")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
+    light, dark = (_rules(style) for style in (_LIGHT, _DARK))
     return Markup(f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}")
 
 
-def _states(trace: Trace) -> list[State]:
-    start = trace.turns[0].observation if trace.turns else trace.final
-    feedback = _feedback(start.text) if trace.method == "coe" else start.text.rpartition("\n")[2]
-    states = [State(_lines(start.page, start.page), feedback, "", "", 0.0, False, "")]
-    before = start.page
-    for index, turn in enumerate(trace.turns):
-        last = index + 1 == len(trace.turns)
-        after = (trace.final if last else trace.turns[index + 1].observation).page
-        states.append(_state(turn, before, after))
-        before = after
-    return states
+def visible(text: str) -> str:
+    """The text with its control characters as pictures; line feeds and tabs stay."""
+    return text.translate(_PICTURES)
 
 
-def _state(turn: Turn, before: Page, after: Page) -> State:
-    verdict = turn.verdict
-    return State(
-        lines=_lines(before, after),
-        feedback=verdict.detail or PASS_MESSAGE,
-        command=turn.action,
-        error=turn.error,
-        reward=turn.reward,
-        passed=verdict.solved,
-        tests=f"{verdict.passed} of {verdict.total} tests pass"
-        + (
-            f", {verdict.hidden_passed} of {verdict.hidden_total} hidden"
-            if verdict.hidden_total
-            else ""
-        ),
+@lru_cache(maxsize=256)
+def highlighted(page: Page) -> tuple[Markup, ...]:
+    """Each line's HTML, escaped; as many as the page has lines."""
+    if not page:
+        return ()
+    lexer = PythonLexer(stripnl=False, ensurenl=False)
+    html = highlight(visible("\n".join(page)), lexer, HtmlFormatter(nowrap=True))
+    return tuple(Markup(line) for line in html.split("\n")[: len(page)])
+
+
+def _states(trace: Trace) -> Iterator[State]:
+    seen = [*(turn.observation for turn in trace.turns), trace.final]
+    first = seen[0]
+    lines = [Line(n, html, "") for n, html in enumerate(highlighted(first.page), 1)]
+    yield State(lines, _feedback(first), "start", None)
+    for turn, before, after in zip(trace.turns, seen, seen[1:], strict=False):
+        yield State(
+            lines=_changed_lines(turn, before.page, after.page),
+            feedback=_feedback(after),
+            tone=_tone(turn),
+            outcome=_outcome(turn, trace.method, before.page == after.page),
+        )
+
+
+def _outcome(turn: Turn, method: str, same_page: bool) -> Outcome:
+    verb, arrow, content = turn.action.partition(editor.ARROW)
+    if method == "direct":
+        verb, arrow, content = "", "", turn.action
+    exited = turn.edit is not None and turn.edit.command == "EXIT"
+    return Outcome(
+        command=visible(verb + arrow),
+        content=visible(content),
+        error=visible(turn.error),
+        idle=same_page and not turn.error and not exited,
+        tests=_tests(turn.verdict),
+        pips=_pips(turn.verdict),
+        reward=f"{turn.reward:+g}" if turn.reward else "0",
     )
 
 
-def _feedback(observation: str) -> str:
-    return observation.rpartition("\n***\n")[2].rstrip("\n")
+def _tests(verdict: Verdict) -> str:
+    text = f"{verdict.passed} of {verdict.total} tests pass"
+    if verdict.hidden_total:
+        text += f", {verdict.hidden_passed} of {verdict.hidden_total} hidden"
+    if verdict.status not in (Status.PASSED, Status.FAILED):
+        text += f" ({verdict.status.replace('_', ' ')})"
+    return text
 
 
-def _lines(before: Page, after: Page) -> list[Line]:
+def _pips(verdict: Verdict) -> str:
+    if verdict.total > _MOST_PIPS:
+        return ""
+    return "●" * verdict.passed + "○" * (verdict.total - verdict.passed)
+
+
+def _tone(turn: Turn) -> Tone:
+    if turn.error:
+        return "malformed"
+    if turn.verdict.solved:
+        return "solved"
+    return "partial" if turn.verdict.passed else "failing"
+
+
+def _feedback(observation: Observation) -> str:
+    """What running the page said; the whole text where it is in neither environment's form."""
+    for lead in (
+        editor.render(observation.page, "").removesuffix("\n"),
+        editor.page_text(observation.page) + _BEFORE_ANSWER_FEEDBACK,
+    ):
+        _, found, feedback = observation.text.partition(lead)
+        if found:
+            return visible(feedback.rstrip("\n"))
+    return visible(observation.text)
+
+
+def _changed_lines(turn: Turn, before: Page, after: Page) -> list[Line]:
     """The lines of `after`, those that are new marked, those that went put where they were."""
-    old, new = _highlight(before), _highlight(after)
+    old, new = highlighted(before), highlighted(after)
     lines: list[Line] = []
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for tag, a, b, c, d in matcher.get_opcodes():
-        if tag != "equal":
-            lines += [Line(None, old[index], "gone") for index in range(a, b)]
-        mark: Mark = "" if tag == "equal" else "new"
-        lines += [Line(index + 1, new[index], mark) for index in range(c, d)]
+    for gone, kept_or_new, mark in _changes(turn, before, after):
+        lines += [Line(None, old[index], "gone") for index in gone]
+        lines += [Line(index + 1, new[index], mark) for index in kept_or_new]
     return lines
 
 
-def _highlight(page: Page) -> list[Markup]:
-    """Each line's HTML; Pygments escapes what the program holds."""
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers.python import PythonLexer
+def _changes(turn: Turn, before: Page, after: Page) -> Iterator[tuple[range, range, Mark]]:
+    """Runs of lines: indices gone from `before`, indices in `after`, and how these are marked.
 
-    if not page:
-        return []
-    lexer = PythonLexer(stripnl=False, ensurenl=False)
-    text = "\n".join(page)
-    html = highlight(text, lexer, HtmlFormatter(nowrap=True)).split("\n")
-    return [Markup(line) for line in html[: len(page)]]
+    An edit says itself which line it changed, which a comparison could only guess among equal
+    lines; a whole new program is compared.
+    """
+    if before == after:
+        yield range(0), range(len(after)), ""
+    elif turn.edit is not None:
+        at = turn.edit.line - 1
+        gone = range(at, at + (turn.edit.command != "ADDL"))
+        new = range(at, at + (turn.edit.command != "DELL"))
+        yield range(0), range(at), ""
+        yield gone, new, "new"
+        yield range(0), range(new.stop, len(after)), ""
+    else:
+        matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+        for tag, a, b, c, d in matcher.get_opcodes():
+            equal = tag == "equal"
+            yield range(0) if equal else range(a, b), range(c, d), "" if equal else "new"
+
+
+def _rules(style: str) -> str:
+    """A Pygments style's rules for tokens; what it says of backgrounds and `pre` is left out."""
+    rules = HtmlFormatter(style=style).get_style_defs(".code").split("\n")
+    return "\n".join(rule for rule in rules if rule.startswith(".code .") and ".hll" not in rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -105,7 +106,11 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: TrainingArguments, state: Any, control: Any, logs: Any = None, **_: Any
     ) -> None:
-        numbers = {name: float(n) for name, n in (logs or {}).items() if isinstance(n, int | float)}
+        numbers = {
+            name: float(number)
+            for name, number in (logs or {}).items()
+            if isinstance(number, int | float) and math.isfinite(number)
+        }
         self._newest.update(numbers)
         append_jsonl(self._file, [{"step": float(state.global_step), **numbers}])
         self._progress(state.global_step, state.max_steps, self._newest)
