@@ -232,7 +232,7 @@ class TestErrors:
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_a_full_disk(self, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from redpencil.errors import UsageError
-        from redpencil.jsonl import write_jsonl
+        from redpencil.files import write_jsonl
 
         real = os.fdopen
 

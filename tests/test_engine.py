@@ -175,8 +175,8 @@ def test_the_chat_template_is_used_where_the_environment_asks(engine: LocalEngin
 
 
 def test_wrong_models_and_adapters_say_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no model 'nowhere-1b'"):
-        load_base("nowhere-1b")
+    with pytest.raises(UsageError, match=r"no model '\./nowhere-1b'"):
+        load_base("./nowhere-1b")
     with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
         load_model(str(tiny_model), tmp_path)
 

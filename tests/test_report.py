@@ -21,7 +21,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.env import AnswerEnv, EditEnv, Env
 from redpencil.errors import DataError, MissingDependency
 from redpencil.evaluate import Plan, Results, summarise
-from redpencil.jsonl import write_json, write_jsonl
+from redpencil.files import write_json, write_jsonl
 from redpencil.policy import ScriptedPolicy
 from redpencil.report import Curve, Entry, build, from_folder, write
 from redpencil.report.view import highlighted, trace_view, visible

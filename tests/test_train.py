@@ -14,7 +14,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.engine.weights import load_base
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
-from redpencil.jsonl import read_jsonl
+from redpencil.files import read_jsonl
 from redpencil.tasks import load
 from redpencil.train import credit
 from redpencil.train.grpo import GrpoRecipe, train_grpo

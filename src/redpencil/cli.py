@@ -98,7 +98,7 @@ def tasks(
     out: Annotated[Path | None, typer.Option(help="Write the tasks as JSON lines.")] = None,
 ) -> None:
     """List the tasks of a source, or export them."""
-    from redpencil.jsonl import write_jsonl
+    from redpencil.files import write_jsonl
     from redpencil.tasks import load
     from redpencil.terminal import console
 
@@ -162,7 +162,7 @@ def demos(
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
     from redpencil.demos import broken_variants, demonstrate, summarise
-    from redpencil.jsonl import write_jsonl
+    from redpencil.files import write_jsonl
     from redpencil.tasks import load
 
     found = load(source)
@@ -197,7 +197,7 @@ def sft(
     """Fine-tune a LoRA adapter on demonstrations."""
     from redpencil import terminal
     from redpencil.engine.weights import require_torch
-    from redpencil.jsonl import read_jsonl
+    from redpencil.files import read_jsonl
     from redpencil.types import Trace
 
     traces = read_jsonl(demos, Trace)
@@ -366,7 +366,7 @@ def repair(
     from redpencil.checkers import PythonChecker
     from redpencil.editor import page_text
     from redpencil.engine.weights import load_model
-    from redpencil.jsonl import atomic_write
+    from redpencil.files import atomic_write
     from redpencil.repair import DEFAULT_PROMPT, repair_task, require_broken
     from redpencil.repair import repair as run
 

@@ -100,12 +100,15 @@ def broken_variants(
     lines: Sequence[str] | None = None,
     kinds: corrupt.Kinds = "all",
 ) -> Iterator[Broken]:
-    """Broken programs, `per_task` of each task, with `counts` (least, most) corruptions each.
+    """Different broken programs, up to `per_task` of each task.
+
+    Each has from `counts[0]` to `counts[1]` corruptions.
 
     What is made of a task depends on its id, the seed and the donor lines alone, not on the other
     tasks asked for. A task that already has a program keeps it, once.
     """
     lines = donors(tasks) if lines is None else lines
+    made: set[Task] = set()
     for variant in range(per_task):
         for task in tasks:
             if task.program is not None:
@@ -114,7 +117,8 @@ def broken_variants(
                 continue
             rng = random.Random(f"{seed}:{task.id}:{variant}")
             broken = break_task(task, rng, rng.randint(*counts), lines, checker, kinds)
-            if broken is not None:
+            if broken is not None and broken.task not in made:
+                made.add(broken.task)
                 yield broken
 
 

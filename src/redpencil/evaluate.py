@@ -17,7 +17,7 @@ from redpencil.corrupt import Kinds
 from redpencil.demos import Broken
 from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
 from redpencil.errors import UsageError
-from redpencil.jsonl import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from redpencil.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from redpencil.policy import Policy
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Trace, Value

@@ -16,7 +16,7 @@ from redpencil.corrupt import Kinds
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
-from redpencil.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
 from redpencil.report.entries import NAMES
 from redpencil.tasks import load
 from redpencil.types import Split, Task, Trace, Value

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 from redpencil.errors import DataError
+from redpencil.files import read_python
 
 
 def read_tests(path: Path, program_name: str) -> tuple[tuple[str, ...], str]:
@@ -22,14 +23,7 @@ def read_tests(path: Path, program_name: str) -> tuple[tuple[str, ...], str]:
         DataError: the file is missing, is not Python, has no tests, or uses pytest's fixtures,
             parametrize or test classes; the message names the line.
     """
-    try:
-        tree = ast.parse(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except SyntaxError as error:
-        raise DataError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not Python: {error}") from error
+    _, tree = read_python(path)
     tests: list[str] = []
     setup: list[str] = []
     for node in tree.body:

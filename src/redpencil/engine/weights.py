@@ -78,10 +78,14 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool = Fal
     if not (adapter / "adapter_config.json").is_file():
         raise UsageError(f"no adapter in {adapter}: adapter_config.json is missing")
     try:
-        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+        loaded: Any = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"the adapter in {adapter} does not fit the model: {reason}") from error
+    config = loaded.peft_config["default"]
+    if config.base_model_name_or_path == ALIAS:
+        config.base_model_name_or_path = ""  # no hub id: PEFT would look it up
+    return loaded
 
 
 def default_dtype() -> torch.dtype:

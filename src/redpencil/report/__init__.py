@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from redpencil.jsonl import atomic_write
+from redpencil.files import atomic_write
 from redpencil.report import plots, view
 from redpencil.report.entries import Curve, Entry, from_folder
 from redpencil.types import Trace

@@ -10,7 +10,7 @@ import msgspec
 
 from redpencil.errors import DataError
 from redpencil.evaluate import RESULTS, TRACES, Results
-from redpencil.jsonl import read_json, read_jsonl
+from redpencil.files import read_json, read_jsonl
 from redpencil.types import Trace
 
 ORDER = ("direct", "base", "sft", "grpo")

@@ -13,7 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from redpencil.errors import DataError, UsageError
+from redpencil.errors import UsageError
+from redpencil.files import read_python
 from redpencil.tasks.source import TaskSet, counted, split_of, tidy
 from redpencil.types import Split, Task
 
@@ -61,7 +62,7 @@ def _from_files(files: list[Path], root: Path, name: str, visible: int | None = 
     for file in files:
         module = ".".join(file.relative_to(root).with_suffix("").parts)
         prefix = name if module == name else f"{name}/{module}"
-        tasks += _from_module(_Module.read(file), prefix, visible, tally)
+        tasks += _from_module(_Module(*read_python(file)), prefix, visible, tally)
     summary = (
         f"{counted(len(tasks), 'task')} from {counted(len(files), 'file')}; "
         f"{counted(tally.without_examples, 'definition')} without usable examples, "
@@ -154,18 +155,6 @@ class _Module:
         for node in tree.body:
             for name in _provided_names(node):
                 self._providers.setdefault(name, node)
-
-    @classmethod
-    def read(cls, path: Path) -> _Module:
-        try:
-            text = path.read_text("utf-8-sig").replace("\r\n", "\n")
-            return cls(text, ast.parse(text))
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from error
-        except SyntaxError as error:
-            raise DataError(f"{path}, line {error.lineno}: {error.msg}") from error
-        except ValueError as error:
-            raise DataError(f"{path} is not Python: {error}") from error
 
     def slice(self, definition: _Definition) -> str:
         """The definition and, before and after it as in the file, what it needs; no docstrings."""

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from redpencil.errors import DataError
-from redpencil.jsonl import read_jsonl
+from redpencil.files import read_jsonl
 from redpencil.tasks.source import TaskSet, counted
 from redpencil.types import Task
 

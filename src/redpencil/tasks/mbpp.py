@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from redpencil.errors import DataError, MissingDependency, UsageError
-from redpencil.jsonl import read_jsonl
+from redpencil.files import read_jsonl
 from redpencil.tasks.source import TaskSet, counted, tidy
 from redpencil.types import Split, Task
 

@@ -25,7 +25,7 @@ from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import SandboxError, UsageError
-from redpencil.jsonl import append_jsonl, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import ModelPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.train import credit
@@ -147,7 +147,14 @@ def _trace_reward(
 
 
 class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
-    """GRPO whose advantages are per token, from the credit rule that the rollout applied."""
+    """GRPO whose advantages are per token, from the credit rule that the rollout applied.
+
+    Only the model's own tokens are scored: the environment's are masked in the loss all the same,
+    and the head is a good part of the cost.
+    """
+
+    action_mask: torch.Tensor
+    """(B, T) of the completions to be scored next: 1 for each token that the model sampled."""
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -161,6 +168,42 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in sampling.metrics.items():
             self._metrics["train"][name].append(value)
         return output
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self.action_mask = inputs["tool_mask"]
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Log-probabilities and entropies (B, T) of the completions, 0 where it is not theirs."""
+        labels = torch.full_like(input_ids, -100)
+        labels[:, -logits_to_keep:] = input_ids[:, -logits_to_keep:].masked_fill(
+            self.action_mask == 0, -100
+        )
+        size = batch_size or len(input_ids)
+        outputs = []
+        with self.accelerator.autocast():
+            for start in range(0, len(input_ids), size):
+                rows = slice(start, start + size)
+                outputs.append(
+                    model(
+                        input_ids=input_ids[rows],
+                        attention_mask=attention_mask[rows],
+                        labels=labels[rows],
+                        fused_lm_head=True,
+                    )
+                )
+        logps = torch.cat([output.log_probs[:, -logits_to_keep:] for output in outputs])
+        entropies = torch.cat([output.entropy[:, -logits_to_keep:] for output in outputs])
+        return logps, entropies, None
 
 
 class _Sampling:
@@ -202,6 +245,9 @@ class _Sampling:
             "rollout_seconds": time.perf_counter() - started,
         }
         completions = [_completion(trace) for trace in traces]
+        trainer.action_mask = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(mask) for _, mask, _ in completions], batch_first=True
+        ).to(trainer.accelerator.device)
         return {
             "prompt_ids": [list(trace.turns[0].observation_ids) for trace in traces],
             "completion_ids": [ids for ids, _, _ in completions],

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainingArguments
 
 from redpencil.errors import UsageError
-from redpencil.jsonl import append_jsonl, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.types import Value
 
 Progress = Callable[[int, int, dict[str, float]], None]

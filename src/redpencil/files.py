@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -95,6 +96,21 @@ def read_jsonl(path: Path, type: type[T], *, torn_tail: bool = False) -> list[T]
         for number, line in enumerate(data.split(b"\n"), 1)
         if line.strip()
     ]
+
+
+def read_python(path: Path) -> tuple[str, ast.Module]:
+    """The text of a Python file, line ends normalised, and its syntax tree.
+
+    Raises:
+        DataError: the file is missing or is not Python; the message names the line.
+    """
+    try:
+        text = _read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
+        return text, ast.parse(text)
+    except SyntaxError as error:
+        raise DataError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not Python: {error}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

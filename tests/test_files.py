@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redpencil.errors import DataError, UsageError
-from redpencil.jsonl import append_jsonl, atomic_write, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, atomic_write, read_jsonl, write_jsonl
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
