@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+CLI_INTERRUPTED = "interrupted: run the same command again to go on"
 BROKEN = "def double(n):\n    return n + 1\n"
 RIGHT = "def double(n):\n    return n * 2\n"
 TESTS = "from shop import double\n\nassert double(2) == 4\nassert double(5) == 10\n"
@@ -144,26 +146,22 @@ def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path
     assert (shop / "shop.py").read_text() == BROKEN
 
 
-def test_a_killed_demos_run_leaves_nothing_half_written(tmp_path: Path) -> None:
-    out = tmp_path / "demos.jsonl"
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_run_leaves_nothing_half_written(
+    tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
+    command = ("-m", "redpencil", "demos", "--tasks", "builtin:train", "--per-task", "9")
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "redpencil",
-            "demos",
-            "--tasks",
-            "builtin:train",
-            "--per-task",
-            "9",
-            "--out",
-            str(out),
-        ],
+        [sys.executable, *command, "--out", str(tmp_path / "demos.jsonl")],
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     time.sleep(3)
-    process.kill()
-    process.wait()
+    process.send_signal(stop)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert printed.strip() == ("" if code < 0 else CLI_INTERRUPTED)
     assert list(tmp_path.iterdir()) == []
 
 

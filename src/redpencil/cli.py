@@ -7,10 +7,11 @@ of use, 130 interrupted.
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -53,6 +54,7 @@ def main() -> None:
     """Run the command line; every error of ours is one line and exit code 2."""
     # What the libraries below us are going to change is news for us, not for whoever runs this.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except RedpencilError as error:
@@ -60,9 +62,17 @@ def main() -> None:
 
         fail(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+    except _Interrupted:
+        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C; not a KeyboardInterrupt, which Typer would turn into exit code 1."""
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise _Interrupted
 
 
 def _version(wanted: bool) -> None:
