@@ -129,6 +129,10 @@ def _assertion(source: str, want: str) -> str | None:
         expression = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None
+    if isinstance(expression, ast.Call) and ast.unparse(expression.func) == "print":
+        return None  # what it prints is not its value
+    if "#" in source:
+        source = ast.unparse(expression)  # without a comment, which would swallow the comparison
     if not isinstance(expression, ast.Call | ast.Name | ast.Attribute | ast.Subscript):
         if value is True:
             return f"assert {source}"
@@ -175,12 +179,13 @@ class _Module:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
         dropped: set[int] = set()
         for inner in ast.walk(node):
-            if isinstance(inner, _Definition) and ast.get_docstring(inner) is not None:
+            # A body must keep a statement, and a docstring on the line of its `def` stays.
+            if isinstance(inner, _Definition) and len(inner.body) > 1:
                 expression = inner.body[0]
+                if ast.get_docstring(inner) is None or expression.lineno == inner.lineno:
+                    continue
                 last = expression.end_lineno or expression.lineno
                 dropped |= set(range(expression.lineno, last + 1))
-                if len(inner.body) == 1:
-                    dropped.remove(expression.lineno)  # a body must have a statement
         numbers = range(first, (node.end_lineno or first) + 1)
         return "\n".join(self._lines[number - 1] for number in numbers if number not in dropped)
 
