@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redpencil.errors import UsageError
-from redpencil.sandbox import Limits, run
-from redpencil.sandbox.child import encode
+from redpencil.sandbox import Limits, default, run
+from redpencil.sandbox.inside.child import encode
 from redpencil.sandbox.split import split
 from redpencil.sandbox.values import Opaque, decode
 from redpencil.types import Status
@@ -32,7 +31,7 @@ def test_a_right_program_passes() -> None:
     assert (verdict.passed, verdict.total) == (2, 2)
     assert (verdict.hidden_passed, verdict.hidden_total) == (1, 1)
     assert verdict.detail == ""
-    assert verdict.rung == "rlimits"
+    assert verdict.rung == default().rung
     assert verdict.inside == 0
 
 
@@ -69,82 +68,6 @@ def test_hidden_tests_decide_but_say_nothing() -> None:
     assert not verdict.solved
 
 
-FAKES = {
-    "exit": "import sys; sys.exit(0)",
-    "exit in call": "import sys\ndef f(x): sys.exit(0)",
-    "os exit": "import os; os._exit(0)",
-    "os exit in call": "import os\ndef f(x): os._exit(0)",
-    "atexit": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return None",
-    "excepthook": "import sys\nsys.excepthook = lambda *a: None\nraise ValueError",
-    "always equal": "class E:\n    def __eq__(self, o): return True\ndef f(x): return E()",
-    "equal int": "class E(int):\n    def __eq__(self, o): return True\ndef f(x): return E(7)",
-    "equal list": "class E(list):\n    def __eq__(self, o): return True\ndef f(x): return E([7])",
-    "patched builtins": "import builtins\nbuiltins.len = lambda x: 2\ndef f(x): return 0",
-    "patched json": "import json\njson.dumps = lambda x: '2'\ndef f(x): return 0",
-    "raises assertion": "def f(x): raise AssertionError",
-    "frames": (
-        "import sys\ndef f(x):\n    frame = sys._getframe(1)\n"
-        "    while frame:\n        frame.f_locals.update(values=['2'])\n"
-        "        frame = frame.f_back\n    return 0"
-    ),
-    "settrace": "import sys\nsys.settrace(lambda *a: None)\ndef f(x): return 0",
-    "garbage in every descriptor": (
-        "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'{}\\n')\n"
-        "    except OSError: pass\ndef f(x): return 0"
-    ),
-    "closes descriptors": "import os\nos.closerange(3, 60)\ndef f(x): return x + 1",
-    "signals itself": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
-    "segfault": "import ctypes\nctypes.string_at(0)",
-    "recursion": "def f(x): return f(x)",
-    "null byte": "\0",
-    "surrogate": "x = \ud800",
-    "deep nesting": "(" * 5000,
-    "long line": "x = " + "1+" * 200_000 + "1\ndef f(x): return 0",
-    "huge value": "def f(x): return 'a' * 10**7",
-    "deep value": "def f(x):\n    v = []\n    for _ in range(900): v = [v]\n    return v",
-    "cyclic value": "def f(x):\n    v = []\n    v.append(v)\n    return v",
-    "threads": (
-        "import threading, time\n"
-        "threading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 0"
-    ),
-    "swallows everything": (
-        "def f(x):\n    while True:\n        try:\n            while True: pass\n"
-        "        except BaseException: pass"
-    ),
-    "name that cannot be printed": (
-        "class E(Exception):\n    def __str__(self): raise ValueError\ndef f(x): raise E"
-    ),
-    "disk": "open('big', 'wb').write(b'x' * 10**8)\ndef f(x): return 0",
-}
-
-
-@pytest.mark.parametrize("name", FAKES)
-def test_nothing_passes_unearned(name: str) -> None:
-    verdict = run(FAKES[name], TESTS, QUICK)
-    assert not verdict.solved
-    assert verdict.status is not Status.PASSED
-    assert verdict.status is not Status.INFRA_ERROR
-    assert verdict.passed == 0
-    assert verdict.detail
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        "print('x' * 200_000_000)\n" + RIGHT,
-        "\ufeff" + RIGHT,
-        RIGHT.replace("\n", "\r\n"),
-        "import sys\nsys.stderr.write('warning\\n')\n" + RIGHT,
-        "import sys\nsys.stdin.read()\n" + RIGHT,
-        "def f(x):\n    print('thinking')\n    return True + x\n",
-        "if __name__ == '__main__':\n    raise SystemExit\n" + RIGHT,
-        "open('scratch.txt', 'w').write('mine')\n" + RIGHT,
-    ],
-)
-def test_harmless_oddities_pass(program: str) -> None:
-    assert run(program, TESTS, Limits(wall=5)).solved
-
-
 def test_runs_see_neither_each_other_nor_our_environment() -> None:
     os.environ["REDPENCIL_SECRET"] = "value"
     program = "import os\ndef f(x): return [sorted(os.environ), os.listdir('.')]"
@@ -153,20 +76,6 @@ def test_runs_see_neither_each_other_nor_our_environment() -> None:
     assert run(leave, ["assert f(1)[1] == ['left']"]).solved
     assert run(program, [expected]).solved
     assert run(program, ["assert 'REDPENCIL_SECRET' not in f(1)[0]"]).solved
-
-
-def test_a_child_of_the_program_does_not_outlive_it(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    program = (
-        "import os, time\n"
-        "if os.fork() == 0:\n"
-        "    time.sleep(1)\n"
-        f"    open({str(mark)!r}, 'w').close()\n"
-        "    os._exit(0)\n" + RIGHT
-    )
-    assert run(program, TESTS).solved
-    time.sleep(1.3)
-    assert not mark.exists()
 
 
 def test_many_threads_may_run_programs_at_once() -> None:
@@ -208,7 +117,7 @@ def test_no_tests_is_an_error() -> None:
     ],
 )
 def test_every_shape_of_test_is_judged(test: str, inside: bool) -> None:
-    assert split(test, RIGHT).inside is inside
+    assert split(test).inside is inside
     right = run(RIGHT, [test])
     assert right.solved
     assert right.inside == inside

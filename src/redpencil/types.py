@@ -62,6 +62,7 @@ class Status(StrEnum):
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
+    OUTPUT_CUT = "output_cut"
     INFRA_ERROR = "infra_error"
 
 
@@ -78,7 +79,7 @@ class Verdict(Value, frozen=True):
     seconds: float
     """Wall time of the run."""
     rung: str
-    """The isolation that the program ran under, such as `rlimits`."""
+    """The isolation that the program ran under, `full`, `no-namespace` or `rlimits`."""
     inside: int = 0
     """How many tests could not be split and were judged inside the program's own process, where
     a program made to deceive could pass them unearned."""

@@ -17,6 +17,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
+from redpencil.errors import DataError
 from redpencil.sandbox.values import shorten
 
 _SAFE_NAMES = (
@@ -43,9 +44,11 @@ class SplitTest:
     """One test: what runs in the sandbox, and the judgement of what comes out."""
 
     source: str
-    prelude: str
-    """Statements to run first; the whole test where it is judged inside."""
-    expressions: tuple[str, ...] = ()
+    prelude: CodeType | None
+    """Statements to run first, if any; the whole test where it is judged inside."""
+    expressions: tuple[CodeType, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Of the expressions, for the feedback."""
     judgement: CodeType | None = None
     """Of the names `_0`, `_1`...: the values of the expressions; None where judged inside."""
     expected: CodeType | None = None
@@ -72,34 +75,42 @@ class SplitTest:
             return f"{self.call} returned {shorten(values[0])}, expected {shorten(expected)}"
         got = "; ".join(
             f"{_clip(source)} returned {shorten(value)}"
-            for source, value in zip(self.expressions, values, strict=True)
+            for source, value in zip(self.sources, values, strict=True)
         )
         return f"failed: {_clip(self.source)}" + (f" ({got})" if got else "")
 
     @property
     def call(self) -> str:
         """What the program was asked to compute, shortened."""
-        return _clip(self.expressions[0] if self.expressions else self.source)
+        return _clip(self.sources[0] if self.sources else self.source)
 
 
-def split(source: str, program: str) -> SplitTest:
-    """Split one test; names that the program defines itself are never taken for builtins."""
-    return _split(source, frozenset(SAFE.keys() & _DEFINITION.findall(program)))
+def redefined(program: str) -> frozenset[str]:
+    """The builtins that a program defines anew, and that its tests may therefore mean."""
+    return frozenset(SAFE.keys() & _DEFINITION.findall(program))
 
 
 @lru_cache(maxsize=4096)
-def _split(source: str, defined: frozenset[str]) -> SplitTest:
-    inside = SplitTest(source, source)
+def split(source: str, redefined: frozenset[str] = frozenset()) -> SplitTest:
+    """Split one test.
+
+    Args:
+        redefined: names that are not to be taken for builtins.
+
+    Raises:
+        DataError: the test is not Python.
+    """
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return inside
+        inside = SplitTest(source, compile(source, "<test>", "exec", dont_inherit=True))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise DataError(f"a test is not Python: {_clip(source)}: {error}") from error
     if not body or not isinstance(body[-1], ast.Assert):
         return inside
     if any(isinstance(node, ast.Assert) for statement in body[:-1] for node in ast.walk(statement)):
         return inside
     test = body[-1].test
-    extractor = _Extractor(SAFE.keys() - defined)
+    extractor = _Extractor(SAFE.keys() - redefined)
     judged = extractor.visit(test)
     if not extractor.expressions or _compares_two_computed(judged):
         return inside
@@ -114,7 +125,12 @@ def _split(source: str, defined: frozenset[str]) -> SplitTest:
         expected = _compile(judged.comparators[0])
     return SplitTest(
         source,
-        "\n".join(ast.unparse(statement) for statement in body[:-1]),
+        compile(ast.Module(body[:-1], []), "<test>", "exec", dont_inherit=True)
+        if body[:-1]
+        else None,
+        tuple(
+            compile(source, "<test>", "eval", dont_inherit=True) for source in extractor.expressions
+        ),
         tuple(extractor.expressions),
         _compile(judged),
         expected,
@@ -179,9 +195,21 @@ def _has_computed(node: ast.AST) -> bool:
     return any(isinstance(name, ast.Name) and name.id[0] == "_" for name in ast.walk(node))
 
 
+def _prelude(statements: list[ast.stmt]) -> CodeType | None:
+    if not statements:
+        return None
+    return compile(ast.Module(statements, []), "<test>", "exec", dont_inherit=True)
+
+
+def _expression(source: str) -> CodeType:
+    return compile(source, "<test>", "eval", dont_inherit=True)
+
+
 def _compile(node: ast.AST) -> CodeType:
     assert isinstance(node, ast.expr)
-    return compile(ast.fix_missing_locations(ast.Expression(node)), "<judgement>", "eval")
+    return compile(
+        ast.fix_missing_locations(ast.Expression(node)), "<judgement>", "eval", dont_inherit=True
+    )
 
 
 def _namespace(values: Sequence[Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
-"""Runs inside the sandboxed process, which knows neither what is expected nor who judges.
+"""One program in a process that knows neither what is expected nor who judges.
 
-Started as a script by `process.py`, with the request and the answer on inherited descriptors. It
-imports as little as it can: starting up is most of what a short program costs. Answers are lines
-of JSON, one for loading the program and one for each test:
+Answers are lines of JSON, one for loading the program and one for each test:
 
     {"load": null} or {"load": [type, message, line]}
     {"test": 0, "values": [...]} or {"test": 0, "raised": [type, message, line]}
@@ -11,14 +9,17 @@ of JSON, one for loading the program and one for each test:
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import resource
-import sys
+import signal
 from _json import encode_basestring_ascii as quote
 
-TYPE_CHECKING = False  # importing it from `typing` would cost more than the rest of this file
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
     from typing import Any
 
 PROGRAM = "<program>"
@@ -26,46 +27,73 @@ DEPTH = 60
 MESSAGE = 300
 
 
-def main(request_fd: int, answer_fd: int) -> None:
-    """Take one request, run it, answer, and leave without any of the program's exit handlers."""
-    with os.fdopen(request_fd, "rb") as pipe:
-        request = marshal.loads(pipe.read())
-    for limit, value in request["limits"]:
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
-    sys.argv[:] = ["program"]
-    # Bound now, before the program can put something else in their place.
-    run, write, leave, everything = exec, os.write, os._exit, BaseException
+def main(request: bytes, descriptor: int, put_on_walls: Callable[[], None]) -> None:
+    """Run a request behind the walls, answer, and leave without any of its exit handlers.
 
-    def answer(line: str) -> None:
+    Args:
+        request: marshalled (program, setup, tests, resource limits), as `answer` takes them.
+        descriptor: where the answers go.
+        put_on_walls: what to call before anything of the program's runs.
+    """
+    leave = os._exit  # bound now, before the program can put something else in its place
+    program, setup, tests, limits = marshal.loads(request)
+    for limit, value in limits:
+        try:
+            resource.setrlimit(limit, (value, value))
+        except ValueError:  # this whole process has been given less, which will do
+            less = resource.getrlimit(limit)[1]
+            resource.setrlimit(limit, (less, less))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    put_on_walls()
+    if "random" in program:
+        import random
+
+        random.seed(0)
+    gc.enable()
+    answer(program, setup, tests, descriptor)
+    leave(0)
+
+
+def answer(
+    program: str,
+    setup: str,
+    tests: list[tuple[CodeType | None, tuple[CodeType, ...], str | None]],
+    descriptor: int,
+) -> None:
+    """Load the program, then compute what each test asks for, and write down what came of it.
+
+    Args:
+        tests: of each its prelude, its expressions, and the token where it is judged in here.
+        descriptor: where the answers go.
+    """
+    run, evaluate, write, everything = exec, eval, os.write, BaseException
+
+    def say(line: str) -> None:
         data = line.encode() + b"\n"
         while data:
-            data = data[write(answer_fd, data) :]
+            data = data[write(descriptor, data) :]
 
-    namespace = {"__name__": "program"}
+    namespace: dict[str, Any] = {"__name__": "program"}
     try:
-        run(compile(request["program"], PROGRAM, "exec", dont_inherit=True), namespace)
-        run(compile(request["setup"], "<setup>", "exec", dont_inherit=True), namespace)
+        run(compile(program, PROGRAM, "exec", dont_inherit=True), namespace)
+        if setup:
+            run(compile(setup, "<setup>", "exec", dont_inherit=True), namespace)
     except everything as error:
-        answer('{"load":' + describe(error) + "}")
-        leave(0)
-    answer('{"load":null}')
-    for index, (prelude, expressions, token) in enumerate(request["tests"]):
+        say('{"load":' + describe(error) + "}")
+        return
+    say('{"load":null}')
+    for index, (prelude, expressions, token) in enumerate(tests):
         try:
-            run(compile(prelude, "<test>", "exec", dont_inherit=True), namespace)
+            if prelude is not None:
+                run(prelude, namespace)
             if token is None:
-                values = [
-                    encode(eval(compile(source, "<test>", "eval", dont_inherit=True), namespace))
-                    for source in expressions
-                ]
+                values = [encode(evaluate(code, namespace)) for code in expressions]
                 outcome = '"values":[' + ",".join(values) + "]"
             else:
                 outcome = '"passed":' + quote(token)
         except everything as error:
             outcome = '"raised":' + describe(error)
-        answer('{"test":' + str(index) + "," + outcome + "}")
-    leave(0)
+        say('{"test":' + str(index) + "," + outcome + "}")
 
 
 def describe(error: BaseException) -> str:
@@ -121,7 +149,3 @@ def encode(value: Any, depth: int = 0) -> str:
         ]
         return '{"dict":[' + ",".join(pairs) + "]}"
     return '{"opaque":' + quote(str(kind.__name__)[:MESSAGE]) + "}"
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
