@@ -25,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+sandbox_app = typer.Typer(help="The sandbox that programs run in.", no_args_is_help=True)
+app.add_typer(sandbox_app, name="sandbox")
 
 Model = Annotated[
     str, typer.Option(help="Hugging Face id, folder, or smollm2-135m.", show_default=True)
@@ -153,6 +155,29 @@ def check(
         if verdict.detail:
             console.print(verdict.detail, markup=False, soft_wrap=True)
     raise typer.Exit(0 if verdict.solved else 1)
+
+
+@sandbox_app.command(name="check")
+def sandbox_check() -> None:
+    """Try every rung of isolation on this machine; exit code 1 where programs cannot be kept in."""
+    from redpencil import terminal
+    from redpencil.sandbox import RUNG_VARIABLE, Rung
+    from redpencil.sandbox.trial import try_out
+
+    with terminal.console.status("trying"):
+        trials = list(try_out())
+    terminal.console.print(terminal.trials_table(trials))
+    for trial in trials:
+        if trial.complaint:
+            terminal.console.print(f"{trial.rung.value}: {trial.complaint}", markup=False)
+    best = next((trial.rung for trial in trials if not trial.complaint), None)
+    if best in (None, Rung.RLIMITS):
+        terminal.console.print(
+            "Programs cannot be kept in here: redpencil runs none unless asked to with "
+            f"{RUNG_VARIABLE}={Rung.RLIMITS.value}, which keeps accidents in, but no attacker."
+        )
+        raise typer.Exit(1)
+    terminal.console.print(f"Programs run on the rung [bold]{best.value}[/].")
 
 
 @app.command()

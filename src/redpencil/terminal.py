@@ -21,6 +21,7 @@ from rich.text import Text
 
 from redpencil.demos import Summary
 from redpencil.evaluate import Results
+from redpencil.sandbox.trial import Trial
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -86,6 +87,18 @@ def demos_summary(summary: Summary) -> str:
         f"mean edit distance {summary.mean_edit_distance:.1f} characters\n"
         f"turns: {turns}\ncorruptions: {corruptions}"
     )
+
+
+def trials_table(trials: Sequence[Trial]) -> Table:
+    """What each rung of the sandbox was found to hold."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for trial in trials:
+        table.add_column(trial.rung.value, justify="center")
+    for name in dict.fromkeys(name for trial in trials for name in trial.held):
+        marks = {None: "[dim]-[/]", True: "[green]yes[/]", False: "[yellow]no[/]"}
+        table.add_row(name, *(marks[trial.held.get(name)] for trial in trials))
+    return table
 
 
 def diff(before: str, after: str, name: str) -> Syntax:

@@ -25,6 +25,10 @@ _SAFE_NAMES = (
     "max min range repr reversed round set sorted str sum tuple type zip"
 )
 SAFE = {name: getattr(builtins, name) for name in _SAFE_NAMES.split()} | {"math": math}
+# What may be done out here to values that a program chose: nothing that they could make endless.
+_CHEAP_CALLS = SAFE.keys() - {"bytes", "math", "range"}
+_CHEAP_MATH = {"ceil", "floor", "isclose", "isfinite", "isinf", "isnan", "sqrt", "trunc"}
+_CHEAP_OPERATORS = (ast.Add, ast.Sub, ast.Div, ast.FloorDiv, ast.BitAnd, ast.BitOr, ast.BitXor)
 _DEFINITION = re.compile(r"^(?:def|class)\s+(\w+)", re.MULTILINE)
 _KEPT = (
     ast.BinOp,
@@ -111,8 +115,10 @@ def split(source: str, redefined: frozenset[str] = frozenset()) -> SplitTest:
         return inside
     test = body[-1].test
     extractor = _Extractor(SAFE.keys() - redefined)
+    if any(extractor.judges(statement) for statement in body[:-1]):
+        return inside
     judged = extractor.visit(test)
-    if not extractor.expressions or _compares_two_computed(judged):
+    if extractor.judged_within or not extractor.expressions or _must_stay_inside(judged):
         return inside
     expected = None
     if (
@@ -142,6 +148,8 @@ class _Extractor(ast.NodeTransformer):
 
     def __init__(self, safe: set[str]) -> None:
         self.expressions: list[str] = []
+        self.judged_within = False
+        """Whether an expression holds a judgement, which a program's own objects could answer."""
         self._safe = safe
 
     def visit(self, node: ast.AST) -> ast.AST:
@@ -154,8 +162,24 @@ class _Extractor(ast.NodeTransformer):
             for keyword in node.keywords:
                 keyword.value = self._visited(keyword.value)
             return node
+        self.judged_within |= self.judges(node)
+        if isinstance(node, ast.GeneratorExp):
+            node = ast.copy_location(ast.ListComp(node.elt, node.generators), node)
         self.expressions.append(ast.unparse(node))
         return ast.copy_location(ast.Name(f"_{len(self.expressions) - 1}", ast.Load()), node)
+
+    def judges(self, node: ast.AST) -> bool:
+        """Whether the node compares, combines or weighs what the program returns.
+
+        The arguments that the program is called with do not count.
+        """
+        if not self._needs_program(node):
+            return False
+        if isinstance(node, ast.Call) and self._needs_program(node.func):
+            return self.judges(node.func)
+        if isinstance(node, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp | ast.Call):
+            return True
+        return any(self.judges(child) for child in ast.iter_child_nodes(node))
 
     def _visited(self, node: ast.expr) -> ast.expr:
         visited = self.visit(node)
@@ -179,16 +203,33 @@ class _Extractor(ast.NodeTransformer):
         )
 
 
-def _compares_two_computed(judged: ast.AST) -> bool:
-    """Whether some comparison has computed values on both sides.
+def _must_stay_inside(judged: ast.AST) -> bool:
+    """Whether some part of the judgement is not to be left to this process.
 
-    Such values may be the program's own objects, whose equality only the program can tell.
+    Two computed values may be the program's own objects, whose equality only the program can tell;
+    and `2 ** f(1)` or `list(range(f(1)))` could be made to take for ever.
     """
-    return any(
-        isinstance(node, ast.Compare)
-        and sum(map(_has_computed, (node.left, *node.comparators))) > 1
-        for node in ast.walk(judged)
-    )
+    for node in ast.walk(judged):
+        if isinstance(node, ast.Compare):
+            if sum(map(_has_computed, (node.left, *node.comparators))) > 1:
+                return True
+        elif isinstance(node, ast.BinOp):
+            if _has_computed(node) and not isinstance(node.op, _CHEAP_OPERATORS):
+                return True
+        elif isinstance(node, ast.Call) and _has_computed(node) and not _is_cheap(node):
+            return True
+    return False
+
+
+def _is_cheap(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Name(name):
+            more = [*call.args[1:], *(keyword.value for keyword in call.keywords)]
+            dear = name in ("round", "sum") and any(map(_has_computed, more))
+            return name in _CHEAP_CALLS and not dear and not (name == "sum" and len(call.args) > 1)
+        case ast.Attribute(ast.Name("math"), name):
+            return name in _CHEAP_MATH
+    return False
 
 
 def _has_computed(node: ast.AST) -> bool:

@@ -46,15 +46,51 @@ def shorten(value: object, limit: int = 80) -> str:
     return f"{text[:half]} ... {text[-half:]}"
 
 
+_MANY = 1000
+_MOST_OF_ONE_HASH = 64
+
+
+def _spread(items: list[Any]) -> list[Any]:
+    """The items, unless they were made to have one hash, with which sets of them take for ever.
+
+    Raises:
+        ValueError: more than a few different ones share a hash.
+    """
+    if len(items) < _MANY:
+        return items
+    groups: dict[int, list[Any]] = {}
+    for item in items:
+        try:
+            group = groups.setdefault(hash(item), [])
+        except TypeError:
+            continue
+        if item not in group:
+            group.append(item)
+        if len(group) > _MOST_OF_ONE_HASH:
+            raise ValueError("values made to collide")
+    return items
+
+
+def _decode_all(encoded: Any) -> list[Any]:
+    if not isinstance(encoded, list):
+        raise ValueError("not a list of values")
+    return _spread([decode(item) for item in encoded])
+
+
+def _decode_pairs(encoded: Any) -> dict[Any, Any]:
+    keys = _decode_all([key for key, _ in encoded])
+    return dict(zip(keys, (decode(item) for _, item in encoded), strict=True))
+
+
 _DECODERS: dict[str, Any] = {
     "int": lambda text: int(text, 16),
     "float": float.fromhex,
     "bytes": bytes.fromhex,
     "complex": lambda parts: complex(*map(float.fromhex, parts)),
-    "list": lambda items: [decode(item) for item in items],
-    "tuple": lambda items: tuple(decode(item) for item in items),
-    "set": lambda items: {decode(item) for item in items},
-    "frozenset": lambda items: frozenset(decode(item) for item in items),
-    "dict": lambda pairs: {decode(key): decode(item) for key, item in pairs},
+    "list": _decode_all,
+    "tuple": lambda items: tuple(_decode_all(items)),
+    "set": lambda items: set(_decode_all(items)),
+    "frozenset": lambda items: frozenset(_decode_all(items)),
+    "dict": _decode_pairs,
     "opaque": lambda kind: Opaque(str(kind)),
 }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from redpencil.sandbox.limits import Limits
 from redpencil.sandbox.split import SplitTest
@@ -16,6 +15,7 @@ from redpencil.sandbox.values import decode
 from redpencil.sandbox.worker import Answer, Rung
 from redpencil.types import Status, Verdict
 
+_MOST_CHARACTERS = 400
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -73,7 +73,7 @@ def _read_outcomes(answer: Answer, tests: Sequence[SplitTest], token: str) -> _O
     loaded, load_error, garbled = False, None, False
     try:
         for number, line in enumerate(lines):
-            message = msgspec.json.decode(line)
+            message = json.loads(line)
             if number == 0:
                 loaded = True
                 load_error = _raised(message["load"]) if message["load"] is not None else None
@@ -90,7 +90,7 @@ def _judge(test: SplitTest, message: dict[str, Any], token: str) -> _Outcome:
     if "raised" in message:
         kind, text, line = _raised(message["raised"])
         if kind == "AssertionError" and test.inside:
-            return _Outcome(False, test.complaint(()) + (f": {text}" if text else ""))
+            return _Outcome(False, f"{test.complaint(())}: {_error_text(kind, text, None)}")
         return _Outcome(
             False, f"{test.call} raised {_error_text(kind, text, line)}", kind == "MemoryError"
         )
@@ -145,6 +145,7 @@ def _raised(encoded: Any) -> tuple[str, str, int | None]:
 
 
 def _error_text(kind: str, text: str, line: int | None) -> str:
-    text = _ADDRESS.sub("", text)  # differs from run to run
-    message = f"{kind}: {text}" if text else kind
+    text = _ADDRESS.sub("", text[:_MOST_CHARACTERS])  # addresses differ from run to run
+    message = f"{kind[:_MOST_CHARACTERS]}: {text}" if text else kind[:_MOST_CHARACTERS]
+    message = message.encode("utf-8", "backslashreplace").decode()
     return message + (f" (line {line})" if line is not None else "")
