@@ -77,7 +77,9 @@ def test_check_prints_the_verdict(redpencil: Run, shop: Path) -> None:
     broken = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py", "--json")
     verdict = json.loads(broken.stdout)
     assert broken.returncode == 1
-    assert set(verdict) == {"status", "passed", "total", "detail", "seconds", "rung"}
+    assert set(verdict) == {
+        "status", "passed", "total", "detail", "seconds", "rung", "inside",
+    }  # fmt: skip
     assert (verdict["status"], verdict["passed"], verdict["total"]) == ("failed", 0, 2)
     assert verdict["detail"] == "double(2) returned 3, expected 4"
     (shop / "shop.py").write_text(RIGHT)
@@ -101,6 +103,46 @@ def test_plain_pytest_functions_are_tests_too(redpencil: Run, shop: Path) -> Non
     (shop / "shop.py").write_text(RIGHT)
     result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
     assert "3 of 3 tests pass" in result.stdout, result.stdout
+
+
+def test_whatever_pytest_runs_is_a_test(redpencil: Run, shop: Path) -> None:
+    (shop / "tests.py").write_text(
+        "import pytest\nimport unittest\nimport shop\nfrom shop import double as twice\n\n"
+        "@pytest.fixture\ndef two(): return 2\n\n"
+        "@pytest.mark.parametrize('n', [2, 3])\n"
+        "def test_many(n, two): assert twice(n) == n * two\n\n"
+        "def test_patched(monkeypatch, tmp_path):\n"
+        "    monkeypatch.setattr(shop, 'double', lambda n: 7)\n"
+        "    assert shop.double(1) == 7\n\n"
+        "class TestMore:\n"
+        "    def test_raises(self):\n"
+        "        with pytest.raises(TypeError): twice(None)\n\n"
+        "class Case(unittest.TestCase):\n"
+        "    def test_equal(self): self.assertEqual(twice(5), 10)\n"
+    )
+    broken = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert "2 of 4 tests pass" in broken.stdout, broken.stdout
+    assert "4 judged inside" in broken.stdout
+    assert "run_test('test_many'): AssertionError: assert 3 == (2 * 2)" in broken.stdout
+    (shop / "shop.py").write_text(RIGHT)
+    right = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert right.returncode == 0, right.stdout
+    assert "4 of 4 tests pass" in right.stdout
+
+
+def test_the_program_may_be_imported_as_a_module(redpencil: Run, shop: Path) -> None:
+    (shop / "tests.py").write_text("import shop\nassert shop.double(4) == 8\n")
+    (shop / "shop.py").write_text(RIGHT)
+    result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py", "--json")
+    assert json.loads(result.stdout)["status"] == "passed"
+    assert json.loads(result.stdout)["inside"] == 0
+
+
+def test_tests_may_import_installed_packages(redpencil: Run, shop: Path) -> None:
+    (shop / "tests.py").write_text("import msgspec\nassert msgspec.json.encode(double(4)) == b'8'")
+    (shop / "shop.py").write_text(RIGHT)
+    result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert "1 of 1 tests pass" in result.stdout, result.stdout
 
 
 def test_demos_are_written_with_a_summary(redpencil: Run, tmp_path: Path) -> None:
@@ -203,11 +245,6 @@ class TestErrors:
         (shop / "tests.py").write_text("# none yet\n")
         result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
         one_line_error(result, "no tests in")
-
-    def test_fixtures(self, redpencil: Run, shop: Path) -> None:
-        (shop / "tests.py").write_text("def test_it(tmp_path):\n    assert tmp_path\n")
-        result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
-        one_line_error(result, "line 1: test_it uses fixtures")
 
     def test_unknown_model(self, redpencil: Run, shop: Path) -> None:
         result = redpencil("eval", "builtin:test", "--model", "./no-model", "--out", shop / "e")

@@ -6,17 +6,22 @@ of use, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 import redpencil
 from redpencil.errors import RedpencilError, UsageError
+
+if TYPE_CHECKING:
+    from redpencil.checkers import PythonChecker
 
 app = typer.Typer(
     name="redpencil",
@@ -33,7 +38,8 @@ Model = Annotated[
 ]
 Adapter = Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
 Seed = Annotated[int, typer.Option(help="Settles everything random.")]
-Tests = Annotated[Path, typer.Option(help="File of asserts or plain pytest functions.")]
+Tests = Annotated[Path, typer.Option(help="File of asserts, or of tests as pytest runs them.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds that one run of the tests has.")]
 Corruptions = Annotated[str, typer.Option(help="Corruptions of a program: a number or LEAST-MOST.")]
 Kinds = Annotated[
     Literal["paper", "bugs", "slips", "all"],
@@ -129,28 +135,30 @@ def tasks(
 def check(
     program: Annotated[Path, typer.Argument(help="The program, a Python file.")],
     tests: Tests,
+    timeout: Timeout = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Run one program against a file of tests; exit code 0 only when all pass."""
     import msgspec
 
-    from redpencil.checkers import PythonChecker
     from redpencil.editor import load_page, page_text
     from redpencil.repair import repair_task
     from redpencil.terminal import console
 
     task = repair_task(_program(program), *_tests(tests, program))
-    verdict = PythonChecker().check(page_text(load_page(task.program or "")), task)
+    with _files_checker(timeout) as checker:
+        verdict = checker.check(page_text(load_page(task.program or "")), task)
     if as_json:
-        fields = ("status", "passed", "total", "detail", "seconds", "rung")
+        fields = ("status", "passed", "total", "detail", "seconds", "rung", "inside")
         sys.stdout.buffer.write(
             msgspec.json.encode({name: getattr(verdict, name) for name in fields}) + b"\n"
         )
     else:
         colour = "green" if verdict.solved else "red"
+        inside = f", {verdict.inside} judged inside" if verdict.inside else ""
         console.print(
             f"[{colour}]{verdict.status.value.replace('_', ' ')}[/]: "
-            f"{verdict.passed} of {verdict.total} tests pass ({verdict.seconds:.2f} s)"
+            f"{verdict.passed} of {verdict.total} tests pass ({verdict.seconds:.2f} s{inside})"
         )
         if verdict.detail:
             console.print(verdict.detail, markup=False, soft_wrap=True)
@@ -394,11 +402,11 @@ def repair(
     prompt: Annotated[str | None, typer.Option(help="What the program should do.")] = None,
     attempts: Annotated[int, typer.Option(min=1, help="The first greedy, others sampled.")] = 4,
     max_turns: MaxTurns = 10,
+    timeout: Timeout = 10.0,
     write: Annotated[bool, typer.Option("--write", help="Write the repair to the file.")] = False,
 ) -> None:
     """Repair a program so that it passes tests, and print a diff."""
     from redpencil import terminal
-    from redpencil.checkers import PythonChecker
     from redpencil.editor import page_text
     from redpencil.engine.weights import load_model
     from redpencil.files import atomic_write
@@ -407,20 +415,20 @@ def repair(
 
     text = _program(file)
     task = repair_task(text, *_tests(tests, file), prompt or DEFAULT_PROMPT)
-    checker = PythonChecker()
-    require_broken(task, checker)
-    weights = load_model(model, adapter or _trained_adapter(model))
-    from redpencil.engine.local import LocalEngine
-    from redpencil.policy import ModelPolicy
+    with _files_checker(timeout) as checker:
+        require_broken(task, checker)
+        weights = load_model(model, adapter or _trained_adapter(model))
+        from redpencil.engine.local import LocalEngine
+        from redpencil.policy import ModelPolicy
 
-    engine = LocalEngine(*weights)
-    policies = (
-        ModelPolicy(engine, model, temperature=0.0 if attempt == 0 else 0.8)
-        for attempt in range(attempts)
-    )
-    with terminal.progress("Repair", attempts) as advance:
-        for trace in run(task, policies, checker, max_turns=max_turns):
-            advance("repaired" if trace.solved else "not yet")
+        engine = LocalEngine(*weights)
+        policies = (
+            ModelPolicy(engine, model, temperature=0.0 if attempt == 0 else 0.8)
+            for attempt in range(attempts)
+        )
+        with terminal.progress("Repair", attempts) as advance:
+            for trace in run(task, policies, checker, max_turns=max_turns):
+                advance("repaired" if trace.solved else "not yet")
     if not trace.solved:
         terminal.console.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
         raise typer.Exit(1)
@@ -461,6 +469,19 @@ def _tests(path: Path, program: Path) -> tuple[tuple[str, ...], str]:
     from redpencil.checkers.testfile import read_tests
 
     return read_tests(path, program.stem)
+
+
+@contextlib.contextmanager
+def _files_checker(timeout: float) -> Iterator[PythonChecker]:
+    """A checker for a person's own files, which may import what is installed beside redpencil."""
+    import sysconfig
+
+    from redpencil.checkers import PythonChecker
+    from redpencil.sandbox import Limits, Sandbox, rung_asked_for
+
+    packages = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    with Sandbox(rung_asked_for(), workers=1, packages=list(packages)) as sandbox:
+        yield PythonChecker(Limits(wall=timeout), sandbox)
 
 
 def _range(text: str) -> tuple[int, int]:

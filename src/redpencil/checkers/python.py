@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from redpencil import sandbox
+from redpencil.sandbox import Limits, Sandbox, default
 from redpencil.types import Task, Verdict
 
 
@@ -12,14 +12,18 @@ from redpencil.types import Task, Verdict
 class PythonChecker:
     """Runs a page as a Python program against its task's tests, visible and hidden."""
 
-    limits: sandbox.Limits = field(default_factory=sandbox.Limits)
+    limits: Limits = field(default_factory=Limits)
+    sandbox: Sandbox | None = None
+    """Where programs run; None is the process's own."""
 
     def check(self, text: str, task: Task) -> Verdict:
-        """Run the text; see `sandbox.run`.
+        """Run the text; see `Sandbox.run`.
 
         Raises:
             UsageError: the task has no tests.
+            DataError: a test is not Python.
+            SandboxError: this machine cannot keep programs in.
         """
-        return sandbox.run(
+        return (self.sandbox or default()).run(
             text, task.tests, self.limits, setup=task.setup, hidden_tests=task.hidden_tests
         )

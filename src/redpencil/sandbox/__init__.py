@@ -10,7 +10,16 @@ protects from and what it does not.
 from __future__ import annotations
 
 from redpencil.sandbox.limits import Limits
-from redpencil.sandbox.pool import RUNG_VARIABLE, Program, Sandbox, default, run
+from redpencil.sandbox.pool import RUNG_VARIABLE, Program, Sandbox, default, run, rung_asked_for
 from redpencil.sandbox.worker import Rung
 
-__all__ = ["RUNG_VARIABLE", "Limits", "Program", "Rung", "Sandbox", "default", "run"]
+__all__ = [
+    "RUNG_VARIABLE",
+    "Limits",
+    "Program",
+    "Rung",
+    "Sandbox",
+    "default",
+    "run",
+    "rung_asked_for",
+]

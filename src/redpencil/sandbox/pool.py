@@ -82,15 +82,22 @@ def _prepare(program: Program, limits: Limits) -> _Prepared:
 class Sandbox:
     """A pool of workers on one rung. Its methods may be called from several threads at once."""
 
-    def __init__(self, rung: Rung | None = None, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        rung: Rung | None = None,
+        workers: int | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:
         """Nothing is started yet.
 
         Args:
             rung: None takes the best that this machine has, but never `rlimits`, which has to be
                 asked for.
             workers: programs that run at the same time; None makes it one per core.
+            packages: folders that programs may import from, besides the standard library.
         """
         self._rung = rung
+        self._packages = packages
         self._workers = workers or usable_cores()
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._climbing = threading.Lock()
@@ -117,8 +124,9 @@ class Sandbox:
         with self._climbing:
             if not self._started:
                 cores = _cores(self._workers)
-                first = _climb(self._rung, cores[0])
-                self._started = [first, *(Worker(first.rung, core) for core in cores[1:])]
+                first = _climb(self._rung, cores[0], self._packages)
+                others = (Worker(first.rung, core, self._packages) for core in cores[1:])
+                self._started = [first, *others]
                 for worker in reversed(self._started):
                     self._idle.put(worker)
             return self._started[0].rung
@@ -198,15 +206,15 @@ def _cores(workers: int) -> list[int | None]:
     return [*usable] if workers == len(usable) else [None] * workers
 
 
-def _climb(rung: Rung | None, core: int | None) -> Worker:
+def _climb(rung: Rung | None, core: int | None, packages: Sequence[str]) -> Worker:
     """A worker, started, on the rung asked for or on the best there is."""
     if rung is not None:
-        worker = Worker(rung, core)
+        worker = Worker(rung, core, packages)
         worker.start()
         return worker
     complaints = []
     for candidate in (Rung.FULL, Rung.NO_NAMESPACE):
-        worker = Worker(candidate, core)
+        worker = Worker(candidate, core, packages)
         try:
             worker.start()
         except SandboxError as error:
@@ -233,7 +241,7 @@ def default() -> Sandbox:
     global _default
     with _default_lock:
         if _default is None:
-            _default = Sandbox(_asked_for())
+            _default = Sandbox(rung_asked_for())
             atexit.register(_default.close)
         return _default
 
@@ -250,7 +258,12 @@ def run(
     return default().run(program, tests, limits, setup=setup, hidden_tests=hidden_tests)
 
 
-def _asked_for() -> Rung | None:
+def rung_asked_for() -> Rung | None:
+    """The rung that $REDPENCIL_SANDBOX names, None where it names none.
+
+    Raises:
+        UsageError: the variable names no rung.
+    """
     name = os.environ.get(RUNG_VARIABLE, "")
     try:
         return Rung(name) if name else None

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -62,14 +62,16 @@ class Answer:
 class Worker:
     """One zygote, started at the first request. Not for several threads at once."""
 
-    def __init__(self, rung: Rung, core: int | None = None) -> None:
+    def __init__(self, rung: Rung, core: int | None = None, packages: Sequence[str] = ()) -> None:
         """Nothing is started yet.
 
         Args:
             core: the only core to run on; None leaves it to the system.
+            packages: folders that programs may import from, besides the standard library.
         """
         self.rung = rung
         self._core = core
+        self._packages = list(packages)
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._folder = ""
@@ -146,7 +148,8 @@ class Worker:
             "namespaces": self.rung is Rung.FULL,
             "confined": confined,
             "bpf": bpf,
-            "readable": _readable_folders(),
+            "readable": _readable_folders(self._packages),
+            "packages": self._packages,
             "scratch": "/scratch" if self.rung is Rung.FULL else self._folder,
             "stage": self._folder,
             "core": self._core,
@@ -263,11 +266,13 @@ def _start_interpreter(descriptor: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _readable_folders() -> list[str]:
-    """What an interpreter needs: its library, the shared libraries, time zones."""
+def _readable_folders(packages: Sequence[str]) -> list[str]:
+    """What an interpreter needs: its library, the shared libraries, time zones, packages."""
     python = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
     python.append(os.path.join(sys.base_prefix, "lib"))
-    wanted = [path for path in (*_LIBRARIES, _TIME_ZONES, *python) if os.path.isdir(path)]
+    wanted = [
+        path for path in (*_LIBRARIES, _TIME_ZONES, *python, *packages) if os.path.isdir(path)
+    ]
     return [
         path
         for path in dict.fromkeys(wanted)

@@ -54,6 +54,7 @@ def main(descriptor: int) -> None:
         channel.sendall(b"\0" + SIZE.pack(len(text)) + text)
         return
     _warm_up()
+    sys.path += config["packages"]
     os.environ.clear()
     sys.argv[:] = ["program"]
     gc.collect()
