@@ -117,6 +117,19 @@ def test_no_tests_is_an_error() -> None:
         ("assert [f(x) - x for x in (1, 2)] == [1, 1]", True),
         ("assert 2 ** f(1) == 4", True),
         ("ok = f(1) == 2\nassert ok", True),
+        ("assert all(f(x) == x + 1 for x in (1, 2))", True),
+        ("assert all([f(a) == b for a, b in [(1, 2), (2, 3)]])", True),
+        ("assert (f(1) == 2 if f else 0)", True),
+        ("assert [f(1) == 2, f(2) == 3][0]", True),
+        ("assert f(1).__eq__(2)", True),
+        ("assert hasattr(f(1), 'real')", True),
+        ("import operator\nassert operator.eq(f(1), 2)", True),
+        ("import math\nassert math.factorial(f(1)) == 2", True),
+        ("assert f(1) in range(10)", True),
+        ("assert sum(range(f(1))) == 1", True),
+        ("assert f(1) % 2 == 0", True),
+        ("assert isinstance(f(1), type(f(2)))", True),
+        ("assert isinstance(f(1), int)", False),
         ("assert f(1) == f(1)", True),
         ("for x in range(3):\n    assert f(x) == x + 1", True),
         ("def check(g):\n    assert g(1) == 2\ncheck(f)", True),
@@ -127,13 +140,70 @@ def test_every_shape_of_test_is_judged(test: str, inside: bool) -> None:
     right = run(RIGHT, [test])
     assert right.solved
     assert right.inside == inside
-    if "f(1) == f(1)" not in test:
+    if not any(shape in test for shape in ("== f(1)", "__eq__", "type(f(2))")):
         assert not run("def f(x):\n    return None\n", [test]).solved or "not f" in test
 
 
 def test_a_program_may_define_a_name_that_is_a_builtin() -> None:
     assert run("def sum(a, b):\n    return a * b\n", ["assert sum(2, 5) == 10"]).solved
     assert not run("def sum(a, b):\n    return a\n", ["assert sum(2, 5) == 10"]).solved
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        ("class math:\n    isclose = lambda *a, **k: True", "assert math.isclose(f(1), 3.25)"),
+        (
+            "def abs(x): return 0\nclass E:\n    __sub__ = lambda s, o: 0",
+            "assert abs(f(1) - 3) < 1",
+        ),
+        ("def all(x): return True", "assert all([f(1)])"),
+        ("class set:\n    __eq__ = lambda s, o: True", "assert set([f(1)]) == {4, 5}"),
+        ('"""\ndef len(x):\n"""', "assert len(f(1)) == 3"),
+    ],
+)
+def test_a_program_does_not_choose_its_judge(program: str, test: str) -> None:
+    verdict = run(program + "\ndef f(x): return 0\n", [test])
+    assert not verdict.solved
+    assert verdict.inside == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        ("def f():\n    yield 0\n    yield 1", "assert list(f()) == [0, 1]"),
+        ("def f():\n    yield 0\n    yield 1", "assert f() != [0, 1]"),
+        ("def f(): return {'a': 1}.items()", "assert sorted(f()) == [('a', 1)]"),
+        ("import collections\ndef f(): return collections.deque([1])", "assert list(f()) == [1]"),
+        ("def f(): return map(str, [1, 2])", "assert ','.join(f()) == '1,2'"),
+        ("def f(): return range(3)", "assert f() == range(3)"),
+        ("def f(): return bytearray(b'x')", "assert isinstance(f(), bytearray) or f() == b'x'"),
+        ("def f(): return '\\ud800'", "assert f() == '\\ud800'"),
+        ("def f(): return None", "assert f() is None or f().x == 3"),
+        (
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+            "@dataclass\nclass P:\n    x: int = 1\ndef f(): return P().x",
+            "assert f() == 1",
+        ),
+        (
+            "import pickle\nclass P: x = 1\ndef f(): return pickle.loads(pickle.dumps(P())).x",
+            "assert f() == 1",
+        ),
+        (
+            "def f():\n    v = []\n    for _ in range(90): v = [v]\n    return v",
+            "assert f()[0] == " + "[" * 90 + "]" * 90,
+        ),
+        ("class B(bytes):\n    __bytes__ = None\ndef f(): return B(b'x')", "assert f() == b'x'"),
+    ],
+)
+def test_right_programs_are_judged_right(program: str, test: str) -> None:
+    verdict = run(program, [test])
+    assert verdict.solved, verdict.detail
+
+
+def test_a_surrogate_in_a_message_does_no_harm() -> None:
+    verdict = run("def f(x): raise ValueError('\\ud800\\x1b[2J')", TESTS)
+    assert verdict.detail == "f(1) raised ValueError: \\ud800\\x1b[2J (line 1)"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def _prepare(program: Program, limits: Limits) -> _Prepared:
         (test.prelude, test.expressions, token if test.inside else None)
         for test in (*visible, *hidden)
     ]
-    request = marshal.dumps((text, program.setup, tests, limits.resources()))
+    request = marshal.dumps((text, program.setup, tests, limits.wall, limits.memory))
     return _Prepared(request, visible, hidden, token)
 
 

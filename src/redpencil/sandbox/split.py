@@ -11,7 +11,7 @@ import ast
 import builtins
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -25,6 +25,7 @@ _SAFE_NAMES = (
     "max min range repr reversed round set sorted str sum tuple type zip"
 )
 SAFE = {name: getattr(builtins, name) for name in _SAFE_NAMES.split()} | {"math": math}
+_GLOBALS: dict[str, Any] = {"__builtins__": {}, **SAFE}
 # What may be done out here to values that a program chose: nothing that they could make endless.
 _CHEAP_CALLS = SAFE.keys() - {"bytes", "math", "range"}
 _CHEAP_MATH = {"ceil", "floor", "isclose", "isfinite", "isinf", "isnan", "sqrt", "trunc"}
@@ -63,34 +64,37 @@ class SplitTest:
         """Whether the test has to be judged within the untrusted process."""
         return self.judgement is None
 
-    def holds(self, values: Sequence[Any]) -> bool:
-        """Whether the assertion is true of the expressions' values.
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether the assertion is true of the expressions' values, by their names.
 
         Raises:
             Exception: whatever the assertion itself raises on such values.
         """
         assert self.judgement is not None
-        return bool(eval(self.judgement, _namespace(values)))
+        return bool(eval(self.judgement, dict(_GLOBALS), values))
 
-    def complaint(self, values: Sequence[Any]) -> str:
-        """What a person would want to know when it does not hold."""
-        if self.expected is not None:
-            expected = eval(self.expected, _namespace(values))
-            return f"{self.call} returned {shorten(values[0])}, expected {shorten(expected)}"
+    def complaint(self, came: Sequence[str] = ()) -> str:
+        """What a person would want to know when it does not hold.
+
+        Args:
+            came: of each expression what came of it, such as `returned 3`.
+        """
+        if self.expected is not None and came:
+            expected = eval(self.expected, dict(_GLOBALS))
+            return f"{self.call} {came[0]}, expected {shorten(expected)}"
         got = "; ".join(
-            f"{_clip(source)} returned {shorten(value)}"
-            for source, value in zip(self.sources, values, strict=True)
+            f"{clip(source)} {what}" for source, what in zip(self.sources, came, strict=False)
         )
-        return f"failed: {_clip(self.source)}" + (f" ({got})" if got else "")
+        return f"failed: {clip(self.source)}" + (f" ({got})" if got else "")
 
     @property
     def call(self) -> str:
         """What the program was asked to compute, shortened."""
-        return _clip(self.sources[0] if self.sources else self.source)
+        return clip(self.sources[0] if self.sources else self.source)
 
 
 def redefined(program: str) -> frozenset[str]:
-    """The builtins that a program defines anew, and that its tests may therefore mean."""
+    """The safe builtins that a program defines anew."""
     return frozenset(SAFE.keys() & _DEFINITION.findall(program))
 
 
@@ -99,27 +103,41 @@ def split(source: str, redefined: frozenset[str] = frozenset()) -> SplitTest:
     """Split one test.
 
     Args:
-        redefined: names that are not to be taken for builtins.
+        redefined: safe builtins that the program defines anew. They are taken for the program's
+            only in a test that asks for nothing else of it: a program does not choose its judge.
 
     Raises:
         DataError: the test is not Python.
     """
     try:
-        body = ast.parse(source).body
         inside = SplitTest(source, compile(source, "<test>", "exec", dont_inherit=True))
+        return (
+            _split(source, frozenset())
+            or (_split(source, redefined) if redefined else None)
+            or inside
+        )
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"a test is not Python: {_clip(source)}: {error}") from error
-    if not body or not isinstance(body[-1], ast.Assert):
-        return inside
-    if any(isinstance(node, ast.Assert) for statement in body[:-1] for node in ast.walk(statement)):
-        return inside
-    test = body[-1].test
-    extractor = _Extractor(SAFE.keys() - redefined)
-    if any(extractor.judges(statement) for statement in body[:-1]):
-        return inside
-    judged = extractor.visit(test)
-    if extractor.judged_within or not extractor.expressions or _must_stay_inside(judged):
-        return inside
+        raise DataError(f"a test is not Python: {clip(source)}: {error}") from error
+
+
+def _split(source: str, programs: frozenset[str]) -> SplitTest | None:
+    """The test in its parts, None where it has to be judged inside."""
+    *before, last = ast.parse(source).body or [ast.Pass()]
+    if not isinstance(last, ast.Assert):
+        return None
+    if any(isinstance(node, ast.Assert) for statement in before for node in ast.walk(statement)):
+        return None
+    imports = (node for node in before if isinstance(node, ast.Import))
+    modules = {alias.asname or alias.name for node in imports for alias in node.names}
+    extractor = _Extractor(SAFE.keys() - programs, modules)
+    if any(extractor.judges(statement) for statement in before):
+        return None
+    decisive = not any(map(extractor.decides, _truths(last.test)))
+    judged = extractor.visit(last.test)
+    if not decisive or extractor.judged_within or not extractor.expressions:
+        return None
+    if _must_stay_inside(judged):
+        return None
     expected = None
     if (
         isinstance(judged, ast.Compare)
@@ -131,22 +149,37 @@ def split(source: str, redefined: frozenset[str] = frozenset()) -> SplitTest:
         expected = _compile(judged.comparators[0])
     return SplitTest(
         source,
-        compile(ast.Module(body[:-1], []), "<test>", "exec", dont_inherit=True)
-        if body[:-1]
-        else None,
-        tuple(
-            compile(source, "<test>", "eval", dont_inherit=True) for source in extractor.expressions
-        ),
+        _prelude(before),
+        tuple(map(_expression, extractor.expressions)),
         tuple(extractor.expressions),
         _compile(judged),
         expected,
     )
 
 
+def _truths(node: ast.expr) -> Iterator[ast.expr]:
+    """The parts of an assertion whose bare truth decides."""
+    match node:
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _truths(value)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield from _truths(operand)
+        case ast.Call(func=ast.Name("all" | "any" | "bool"), args=arguments):
+            for argument in arguments:
+                yield from _truths(argument)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            for element in elements:
+                yield from _truths(element)
+        case _:
+            yield node
+
+
 class _Extractor(ast.NodeTransformer):
     """Replaces what needs the program by names `_0`, `_1`..., and collects it."""
 
-    def __init__(self, safe: set[str]) -> None:
+    def __init__(self, safe: set[str], modules: set[str]) -> None:
+        self._modules = modules
         self.expressions: list[str] = []
         self.judged_within = False
         """Whether an expression holds a judgement, which a program's own objects could answer."""
@@ -167,6 +200,24 @@ class _Extractor(ast.NodeTransformer):
             node = ast.copy_location(ast.ListComp(node.elt, node.generators), node)
         self.expressions.append(ast.unparse(node))
         return ast.copy_location(ast.Name(f"_{len(self.expressions) - 1}", ast.Load()), node)
+
+    def decides(self, node: ast.expr) -> bool:
+        """Whether the node's bare truth is for something other than the program's own function.
+
+        Such as a method of what the program returned, a module's function, or another builtin.
+        """
+        if not self._needs_program(node) or isinstance(node, ast.Compare):
+            return False
+        if isinstance(node, ast.ListComp | ast.GeneratorExp):
+            return self.decides(node.elt)
+        match node:
+            case ast.Call(func=ast.Name(name)):
+                return name in dir(builtins) and name not in SAFE
+            case ast.Call(func=ast.Attribute(ast.Name(name))):
+                return name in self._modules and name not in self._safe
+            case ast.Name():
+                return False
+        return True
 
     def judges(self, node: ast.AST) -> bool:
         """Whether the node compares, combines or weighs what the program returns.
@@ -213,6 +264,10 @@ def _must_stay_inside(judged: ast.AST) -> bool:
         if isinstance(node, ast.Compare):
             if sum(map(_has_computed, (node.left, *node.comparators))) > 1:
                 return True
+            if any(isinstance(side, ast.Call) for side in node.comparators) and any(
+                isinstance(operator, ast.In | ast.NotIn) for operator in node.ops
+            ):
+                return True  # `f(1) in range(10**9)` goes through it, one by one, for a float
         elif isinstance(node, ast.BinOp):
             if _has_computed(node) and not isinstance(node.op, _CHEAP_OPERATORS):
                 return True
@@ -225,8 +280,9 @@ def _is_cheap(call: ast.Call) -> bool:
     match call.func:
         case ast.Name(name):
             more = [*call.args[1:], *(keyword.value for keyword in call.keywords)]
-            dear = name in ("round", "sum") and any(map(_has_computed, more))
-            return name in _CHEAP_CALLS and not dear and not (name == "sum" and len(call.args) > 1)
+            if name in ("isinstance", "round") and any(map(_has_computed, more)):
+                return False
+            return name in _CHEAP_CALLS and not (name == "sum" and more)
         case ast.Attribute(ast.Name("math"), name):
             return name in _CHEAP_MATH
     return False
@@ -253,11 +309,7 @@ def _compile(node: ast.AST) -> CodeType:
     )
 
 
-def _namespace(values: Sequence[Any]) -> dict[str, Any]:
-    computed = {f"_{index}": value for index, value in enumerate(values)}
-    return {"__builtins__": {}, **SAFE, **computed}
-
-
-def _clip(text: str, limit: int = 100) -> str:
+def clip(text: str, limit: int = 100) -> str:
+    """A piece of source on one line, its end left out where it is long."""
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -9,7 +10,7 @@ class Opaque:
     """A value that is not plain data: equal to nothing, not even to itself."""
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind
+        self.kind = kind[:_KIND_LENGTH]
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -18,6 +19,23 @@ class Opaque:
 
     def __repr__(self) -> str:
         return f"<{self.kind} object>"
+
+
+class Items(Opaque):
+    """What an iterator gave, or a view or queue held: no list, but it can be gone through."""
+
+    def __init__(self, kind: str, items: list[Any]) -> None:
+        super().__init__(kind)
+        self._items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self._items[::-1])
 
 
 def decode(encoded: Any) -> Any:
@@ -33,7 +51,7 @@ def decode(encoded: Any) -> Any:
     ((tag, content),) = encoded.items()
     try:
         return _DECODERS[tag](content)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a tagged value: {tag}") from error
 
 
@@ -46,6 +64,7 @@ def shorten(value: object, limit: int = 80) -> str:
     return f"{text[:half]} ... {text[-half:]}"
 
 
+_KIND_LENGTH = 60
 _MANY = 1000
 _MOST_OF_ONE_HASH = 64
 
@@ -78,14 +97,17 @@ def _decode_all(encoded: Any) -> list[Any]:
 
 
 def _decode_pairs(encoded: Any) -> dict[Any, Any]:
-    keys = _decode_all([key for key, _ in encoded])
-    return dict(zip(keys, (decode(item) for _, item in encoded), strict=True))
+    keys, values = zip(*(pair["tuple"] for pair in encoded), strict=True) if encoded else ((), ())
+    return dict(zip(_decode_all(list(keys)), map(decode, values), strict=True))
 
 
 _DECODERS: dict[str, Any] = {
     "int": lambda text: int(text, 16),
     "float": float.fromhex,
     "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "range": lambda parts: range(*map(decode, parts)),
+    "items": lambda parts: Items(str(parts[0]), _decode_all(parts[1])),
     "complex": lambda parts: complex(*map(float.fromhex, parts)),
     "list": _decode_all,
     "tuple": lambda items: tuple(_decode_all(items)),

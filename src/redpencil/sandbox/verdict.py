@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redpencil.sandbox.inside.zygote import ANSWER_BYTES
 from redpencil.sandbox.limits import Limits
-from redpencil.sandbox.split import SplitTest
-from redpencil.sandbox.values import decode
+from redpencil.sandbox.split import SplitTest, clip
+from redpencil.sandbox.values import decode, shorten
 from redpencil.sandbox.worker import Answer, Rung
 from redpencil.types import Status, Verdict
 
@@ -34,6 +35,7 @@ def conclude(
     """
     outcomes = _read_outcomes(answer, [*visible, *hidden], token)
     status, detail = _status(outcomes, visible, answer, limits)
+    detail = _printable(detail)
     return Verdict(
         status=status,
         passed=sum(outcome.passed for outcome in outcomes.tests[: len(visible)]),
@@ -81,7 +83,7 @@ def _read_outcomes(answer: Answer, tests: Sequence[SplitTest], token: str) -> _O
                 raise ValueError("out of turn")
             else:
                 outcomes.append(_judge(tests[len(outcomes)], message, token))
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError):
         garbled = True
     return _Outcomes(loaded, load_error, [] if garbled else outcomes, garbled)
 
@@ -90,21 +92,56 @@ def _judge(test: SplitTest, message: dict[str, Any], token: str) -> _Outcome:
     if "raised" in message:
         kind, text, line = _raised(message["raised"])
         if kind == "AssertionError" and test.inside:
-            return _Outcome(False, f"{test.complaint(())}: {_error_text(kind, text, None)}")
+            return _Outcome(False, f"{test.complaint()}: {_error_text(kind, text, None)}")
         return _Outcome(
             False, f"{test.call} raised {_error_text(kind, text, line)}", kind == "MemoryError"
         )
     if test.inside:
-        return _Outcome(secrets.compare_digest(message["passed"], token), test.complaint(()))
-    values = [decode(value) for value in message["values"]]
+        return _Outcome(secrets.compare_digest(message["passed"], token), test.complaint())
+    values = [_value(encoded) for encoded in message["values"]]
     if len(values) != len(test.expressions):
         raise ValueError("not the values asked for")
     try:
-        if test.holds(values):
+        if test.holds(_Values({f"_{index}": value for index, value in enumerate(values)})):
             return _Outcome(True)
-        return _Outcome(False, test.complaint(values))
+    except _Raised as error:
+        memory = error.kind == "MemoryError"
+        return _Outcome(False, f"{_source_of(test, values, error)} {error}", memory)
     except Exception as error:  # the test's own: such as a comparison of None with a number
         return _Outcome(False, f"failed: {test.call}: {type(error).__name__}: {error}")
+    came = [
+        str(value) if isinstance(value, _Raised) else f"returned {shorten(value)}"
+        for value in values
+    ]
+    return _Outcome(False, test.complaint(came))
+
+
+class _Raised(Exception):
+    """Stands for the value of an expression that has none."""
+
+    def __init__(self, kind: str, text: str, line: int | None) -> None:
+        super().__init__(f"raised {_error_text(kind, text, line)}")
+        self.kind = kind
+
+
+class _Values(dict[str, Any]):
+    """Values by name; one that could not be computed raises where the assertion needs it."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        if isinstance(value, _Raised):
+            raise value
+        return value
+
+
+def _value(encoded: Any) -> Any:
+    if isinstance(encoded, dict) and "raised" in encoded:
+        return _Raised(*_raised(encoded["raised"]))
+    return decode(encoded)
+
+
+def _source_of(test: SplitTest, values: Sequence[Any], error: _Raised) -> str:
+    return clip(test.sources[next(i for i, v in enumerate(values) if v is error)])
 
 
 def _status(
@@ -127,7 +164,7 @@ def _status(
     if answer.timed_out:
         return Status.TIMED_OUT, f"timed out after {limits.wall:g} s{where}"
     if answer.too_much:
-        return Status.OUTPUT_CUT, f"returned more than {limits.answer:,} bytes{where}; cut there"
+        return Status.OUTPUT_CUT, f"returned more than {ANSWER_BYTES:,} bytes{where}; cut there"
     return Status.CRASHED, f"{_ending(answer.exit_code)}{where}"
 
 
@@ -141,11 +178,21 @@ def _raised(encoded: Any) -> tuple[str, str, int | None]:
     kind, text, line = encoded
     if not isinstance(kind, str) or not isinstance(text, str) or not isinstance(line, int | None):
         raise ValueError("not a description of an exception")
-    return kind, text, line
+    if line is not None and line < 1:
+        raise ValueError("not a line")
+    return kind[:_MOST_CHARACTERS], text[:_MOST_CHARACTERS], line
 
 
 def _error_text(kind: str, text: str, line: int | None) -> str:
-    text = _ADDRESS.sub("", text[:_MOST_CHARACTERS])  # addresses differ from run to run
-    message = f"{kind[:_MOST_CHARACTERS]}: {text}" if text else kind[:_MOST_CHARACTERS]
-    message = message.encode("utf-8", "backslashreplace").decode()
+    text = _ADDRESS.sub("", text)  # differs from run to run
+    message = f"{kind}: {text}" if text else kind
     return message + (f" (line {line})" if line is not None else "")
+
+
+def _printable(text: str) -> str:
+    """At most so many characters, none of which could do more than be seen."""
+    shown = "".join(
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+        for character in text[: _MOST_CHARACTERS + 1]
+    )
+    return shown if len(shown) <= _MOST_CHARACTERS else shown[: _MOST_CHARACTERS - 4] + " ..."

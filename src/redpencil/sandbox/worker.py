@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from redpencil.errors import SandboxError
-from redpencil.sandbox.inside.zygote import REPLY, REQUEST, SIZE, TIMED_OUT, TOO_MUCH
+from redpencil.sandbox.inside.zygote import REPLY, REQUEST, SIZE, TIMED_OUT, TOO_MUCH, empty
 from redpencil.sandbox.limits import Limits
 from redpencil.sandbox.seccomp import compile_filter
 
@@ -85,7 +84,7 @@ class Worker:
         """Have a program run. A zygote that dies is replaced, and asked once more.
 
         Args:
-            request: as `inside.child.main` takes it.
+            request: `inside.child.Request`, marshalled.
 
         Raises:
             SandboxError: no zygote can be started, or two of them died over this request.
@@ -166,7 +165,7 @@ class Worker:
                 complaint = self._receive(SIZE.unpack(self._receive(SIZE.size))[0])
                 raise SandboxError(complaint.decode(errors="replace"))
             if self.rung is Rung.FULL:  # it has a root of its own by now
-                shutil.rmtree(self._folder)
+                os.rmdir(self._folder)
         except _Died as error:
             self.stop()
             raise SandboxError(f"the process that runs programs {error} at its start") from error
@@ -190,14 +189,16 @@ class Worker:
                 self._process.wait()
             self._process = None
         if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # the zygote removes it where it can
+                empty(self._folder)
+                os.rmdir(self._folder)
             self._folder = ""
 
     def _send(self, request: bytes, limits: Limits) -> None:
         if self._channel is None:
             self.start()
         with self._dying_noticed(limits) as channel:
-            channel.sendall(REQUEST.pack(len(request), limits.wall, limits.answer) + request)
+            channel.sendall(REQUEST.pack(len(request), limits.wall) + request)
 
     def _answer(self, limits: Limits) -> Answer:
         with self._dying_noticed(limits):

@@ -3,8 +3,8 @@
 Answers are lines of JSON, one for loading the program and one for each test:
 
     {"load": null} or {"load": [type, message, line]}
-    {"test": 0, "values": [...]} or {"test": 0, "raised": [type, message, line]}
-    {"test": 0, "passed": token}    for a test judged in here
+    {"test": 0, "values": [...]} with {"raised": [type, message, line]} for what had no value
+    {"test": 0, "raised": [...]} or {"test": 0, "passed": token} for a test judged in here
 """
 
 from __future__ import annotations
@@ -14,35 +14,40 @@ import marshal
 import os
 import resource
 import signal
+import sys
 from _json import encode_basestring_ascii as quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import CodeType
     from typing import Any
 
+    Test = tuple[CodeType | None, tuple[CodeType, ...], str | None]
+    """Its prelude, its expressions, and a token where it is judged in here."""
+    Request = tuple[str, str, list[Test], float, int]
+    """Program, setup, tests, seconds, bytes of memory."""
+
 PROGRAM = "<program>"
-DEPTH = 60
+MODULE = "program"
+DEPTH = 200
 MESSAGE = 300
+ITEMS = 100_000
 
 
-def main(request: bytes, descriptor: int, put_on_walls: Callable[[], None]) -> None:
+def main(data: bytearray, descriptor: int, put_on_walls: Callable[[], None]) -> None:
     """Run a request behind the walls, answer, and leave without any of its exit handlers.
 
     Args:
-        request: marshalled (program, setup, tests, resource limits), as `answer` takes them.
+        data: a `Request`, marshalled.
         descriptor: where the answers go.
         put_on_walls: what to call before anything of the program's runs.
     """
     leave = os._exit  # bound now, before the program can put something else in its place
-    program, setup, tests, limits = marshal.loads(request)
-    for limit, value in limits:
-        try:
-            resource.setrlimit(limit, (value, value))
-        except ValueError:  # this whole process has been given less, which will do
-            less = resource.getrlimit(limit)[1]
-            resource.setrlimit(limit, (less, less))
+    request: Request = marshal.loads(data)
+    program, setup, tests, wall, memory = request
+    limit(resource.RLIMIT_CPU, int(wall) + 2)
+    limit(resource.RLIMIT_AS, memory)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     put_on_walls()
     if "random" in program:
@@ -54,18 +59,17 @@ def main(request: bytes, descriptor: int, put_on_walls: Callable[[], None]) -> N
     leave(0)
 
 
-def answer(
-    program: str,
-    setup: str,
-    tests: list[tuple[CodeType | None, tuple[CodeType, ...], str | None]],
-    descriptor: int,
-) -> None:
-    """Load the program, then compute what each test asks for, and write down what came of it.
+def limit(resource_: int, value: int) -> None:
+    """Limit this process to so much of a resource, or to the less that it has been given."""
+    try:
+        resource.setrlimit(resource_, (value, value))
+    except ValueError:
+        less = resource.getrlimit(resource_)[1]
+        resource.setrlimit(resource_, (less, less))
 
-    Args:
-        tests: of each its prelude, its expressions, and the token where it is judged in here.
-        descriptor: where the answers go.
-    """
+
+def answer(program: str, setup: str, tests: list[Test], descriptor: int) -> None:
+    """Load the program, then compute what each test asks for, and write down what came of it."""
     run, evaluate, write, everything = exec, eval, os.write, BaseException
 
     def say(line: str) -> None:
@@ -73,7 +77,14 @@ def answer(
         while data:
             data = data[write(descriptor, data) :]
 
-    namespace: dict[str, Any] = {"__name__": "program"}
+    def value_of(code: CodeType) -> str:
+        try:
+            return encode(evaluate(code, namespace))
+        except everything as error:
+            return '{"raised":' + describe(error) + "}"
+
+    module = sys.modules[MODULE] = type(sys)(MODULE)
+    namespace = module.__dict__
     try:
         run(compile(program, PROGRAM, "exec", dont_inherit=True), namespace)
         if setup:
@@ -87,8 +98,7 @@ def answer(
             if prelude is not None:
                 run(prelude, namespace)
             if token is None:
-                values = [encode(evaluate(code, namespace)) for code in expressions]
-                outcome = '"values":[' + ",".join(values) + "]"
+                outcome = '"values":[' + ",".join([value_of(code) for code in expressions]) + "]"
             else:
                 outcome = '"passed":' + quote(token)
         except everything as error:
@@ -118,7 +128,8 @@ def describe(error: BaseException) -> str:
 def encode(value: Any, depth: int = 0) -> str:
     """A plain value as tagged JSON that keeps its type; what is not plain is named, not carried.
 
-    Subclasses of plain types are reduced to them, by the base type's own methods.
+    Subclasses of plain types are reduced to them, by the base type's own methods. An iterator is
+    used up: what it gives is carried, and that it was no list.
     """
     kind = type(value)
     if value is None:
@@ -133,19 +144,26 @@ def encode(value: Any, depth: int = 0) -> str:
         return f'{{"float":"{float.hex(value)}"}}'
     if issubclass(kind, str):
         return quote(str.__str__(value))
-    if issubclass(kind, (bytes, bytearray)):
-        return f'{{"bytes":"{bytes(value).hex()}"}}'
+    if issubclass(kind, bytes):
+        return f'{{"bytes":"{bytes.hex(value)}"}}'
+    if issubclass(kind, bytearray):
+        return f'{{"bytearray":"{bytearray.hex(value)}"}}'
     if issubclass(kind, complex):
         parts = complex.__add__(value, 0j)
         return f'{{"complex":["{parts.real.hex()}","{parts.imag.hex()}"]}}'
     for base in (list, tuple, set, frozenset):
         if issubclass(kind, base):
-            items = [encode(item, depth + 1) for item in base.__iter__(value)]
-            return f'{{"{base.__name__}":[' + ",".join(items) + "]}"
+            return f'{{"{base.__name__}":{_encode_all(base.__iter__(value), depth)}}}'
     if issubclass(kind, dict):
-        pairs = [
-            "[" + encode(key, depth + 1) + "," + encode(item, depth + 1) + "]"
-            for key, item in dict.items(value)
-        ]
-        return '{"dict":[' + ",".join(pairs) + "]}"
+        return f'{{"dict":{_encode_all(dict.items(value), depth)}}}'
+    if kind is range:
+        return f'{{"range":{_encode_all((value.start, value.stop, value.step), depth)}}}'
+    if kind.__module__ in ("builtins", "collections", "itertools") and hasattr(kind, "__iter__"):
+        items = [item for _, item in zip(range(ITEMS), value, strict=False)]
+        if len(items) < ITEMS:
+            return f'{{"items":[{quote(kind.__name__)},{_encode_all(items, depth)}]}}'
     return '{"opaque":' + quote(str(kind.__name__)[:MESSAGE]) + "}"
+
+
+def _encode_all(values: Iterable[Any], depth: int) -> str:
+    return "[" + ",".join([encode(value, depth + 1) for value in values]) + "]"

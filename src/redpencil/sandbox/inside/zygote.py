@@ -3,7 +3,7 @@
 Started by `worker.py`, with a socket to it as the only descriptor. It first reads its
 configuration and says that it is ready, or which wall could not be built; then, for each request,
 it forks a child that runs the program, collects the answer, sees to it that nothing of the run is
-left, and answers. It never looks into a request or an answer itself.
+left, and answers. It never looks into an answer itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import marshal
 import math
 import os
+import resource
 import select
 import signal
 import struct
@@ -28,25 +29,31 @@ if TYPE_CHECKING:
 from . import child, linux  # noqa: E402
 
 SIZE = struct.Struct("<I")
-REQUEST = struct.Struct("<IdI")
-"""Length of the request, seconds it may take, bytes it may answer."""
+"""Length of the configuration, and of a complaint."""
+REQUEST = struct.Struct("<Id")
+"""Length of a request, which is a marshalled `child.Request`, and seconds that it may take."""
 REPLY = struct.Struct("<IiBd")
 """Length of the answer, wait status, what ended it, seconds it took."""
 TIMED_OUT, TOO_MUCH = 1, 2
+ANSWER_BYTES = 1 << 20
+"""What a program may answer: all values together, not what it prints."""
 
 # What programs import most. Every further module makes every fork dearer; `random` most of all,
 # since it seeds itself anew in each child.
 _WARM = "bisect collections copy functools heapq itertools math operator re string typing"
-_CHUNK = 1 << 16
 _PATIENCE_MS = 5.0
 _REHEARSALS = 20
+_FILE_BYTES = 1 << 20
+_OPEN_FILES = 64
+_PROCESSES = 64
 _SWEEP_SECONDS = 2.0
 
 
 def main(descriptor: int) -> None:
     """Build the walls, then serve until the other side hangs up."""
     channel = socket(fileno=descriptor)
-    config = marshal.loads(_receive(channel, SIZE.unpack(_receive(channel, SIZE.size))[0]))
+    (length,) = SIZE.unpack(_receive(channel, SIZE.size))
+    config = marshal.loads(_receive(channel, length))
     try:
         walls = _build(config)
     except (OSError, AttributeError) as error:  # AttributeError: a system call that is not there
@@ -57,22 +64,37 @@ def main(descriptor: int) -> None:
     sys.path += config["packages"]
     os.environ.clear()
     sys.argv[:] = ["program"]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reply = memoryview(bytearray(REPLY.size + ANSWER_BYTES))
     gc.collect()
     gc.disable()
     gc.freeze()  # children share these pages as long as no collection writes to them
     channel.sendall(b"\1")
     try:
         while True:
-            length, wall, most = REQUEST.unpack(_receive(channel, REQUEST.size))
-            request = _receive(channel, length)
-            answer, status, end, seconds = _run(request, wall, most, walls, channel)
-            del request
+            _serve(channel, walls, reply)
             walls.clean()
-            channel.sendall(REPLY.pack(len(answer), status, end, seconds) + answer)
     except (EOFError, ConnectionError):
         walls.clean()
         with contextlib.suppress(OSError):  # a scratch that is a mount goes with its namespace
             os.rmdir(config["scratch"])
+
+
+def _serve(channel: socket, walls: _Walls, reply: memoryview) -> None:
+    """Take a request, have it run, reply.
+
+    The next child inherits this process's memory, so that nothing of either may stay in it, not
+    even where it has been freed: both live in one piece of memory each, which is wiped.
+    """
+    length, wall = REQUEST.unpack(_receive(channel, REQUEST.size))
+    request, size = _receive(channel, length), 0
+    try:
+        size, status, end, seconds = _run(request, wall, walls, channel, reply[REPLY.size :])
+        REPLY.pack_into(reply, 0, size, status, end, seconds)
+        channel.sendall(reply[: REPLY.size + size])
+    finally:
+        request[:] = bytes(length)
+        reply[: REPLY.size + size] = bytes(REPLY.size + size)
 
 
 def _warm_up() -> None:
@@ -90,20 +112,21 @@ def _warm_up() -> None:
     os.close(nowhere)
 
 
-def _receive(channel: socket, size: int) -> bytes:
-    """Exactly so many bytes.
+def _receive(channel: socket, size: int) -> bytearray:
+    """Exactly so many bytes, in no other piece of memory than the one returned.
 
     Raises:
         EOFError: the other side has hung up.
     """
-    parts = []
-    while size:
-        part = channel.recv(min(size, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    data = bytearray(size)
+    with memoryview(data) as view:
+        received = 0
+        while received < size:
+            count = channel.recv_into(view[received:])
+            if not count:
+                raise EOFError
+            received += count
+    return data
 
 
 class _Walls:
@@ -115,25 +138,28 @@ class _Walls:
         self._scratch = scratch
 
     def clean(self) -> None:
-        """Leave nothing in the scratch, whatever its permissions and however deep.
+        """Leave nothing in the scratch."""
+        empty(self._scratch)
 
-        Folders within folders are moved up before they are emptied, so that no path grows long.
-        """
-        serial = 0
-        while entries := list(os.scandir(self._scratch)):
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
-                    continue
-                os.chmod(entry.path, 0o700)
-                for inner in list(os.scandir(entry.path)):
-                    if inner.is_dir(follow_symlinks=False):
-                        os.chmod(inner.path, 0o700)
-                        serial += 1
-                        os.rename(inner.path, f"{self._scratch}/.moved-{serial}-{os.getpid()}")
-                    else:
-                        os.unlink(inner.path)
-                os.rmdir(entry.path)
+
+def empty(folder: str) -> None:
+    """Remove all that is in a folder, whatever its permissions and however deep.
+
+    Folders within folders are moved up before they are emptied, so that no path grows long.
+    """
+    while entries := list(os.scandir(folder)):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            for inner in list(os.scandir(entry.path)):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)
+                    os.rename(inner.path, f"{folder}/{os.urandom(16).hex()}")
+                else:
+                    os.unlink(inner.path)
+            os.rmdir(entry.path)
 
 
 def _build(config: dict[str, Any]) -> _Walls:
@@ -153,21 +179,38 @@ def _build(config: dict[str, Any]) -> _Walls:
             linux.become_nobody()
         linux.die_with_parent(signal.SIGKILL)
     os.chdir(scratch)
+    child.limit(resource.RLIMIT_FSIZE, _FILE_BYTES)
+    child.limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    child.limit(resource.RLIMIT_CORE, 0)
     if not confined:
         if sys.platform == "linux":
             linux.adopt_orphans()
-        return _Walls(os.setsid, _sweep_descendants, scratch)
+        return _Walls(_limit_processes, _sweep_descendants, scratch)
+    if namespaces:
+        child.limit(resource.RLIMIT_NPROC, _PROCESSES)  # in here they are counted apart
     linux.give_up_privileges()
     ruleset = linux.landlock_ruleset(readable, scratch)
     calls = linux.SystemCallFilter(config["bpf"])
 
     def put_on() -> None:
+        linux.die_with_parent(signal.SIGKILL)
         linux.restrict(ruleset)
         os.close(ruleset)
         calls.put_on()
 
     _try_out(put_on)
     return _Walls(put_on, _sweep_namespace if namespaces else _nothing_to_sweep, scratch)
+
+
+def _limit_processes() -> None:
+    """A session of its own, so that it can be killed as one, and few processes in it.
+
+    The user's other processes count as well; root has no such limit.
+    """
+    os.setsid()
+    if sys.platform == "linux":
+        linux.die_with_parent(signal.SIGKILL)
+    child.limit(resource.RLIMIT_NPROC, _PROCESSES)
 
 
 def _try_out(put_on: Callable[[], None]) -> None:
@@ -189,9 +232,9 @@ def _try_out(put_on: Callable[[], None]) -> None:
 
 
 def _run(
-    request: bytes, wall: float, most: int, walls: _Walls, channel: socket
-) -> tuple[bytearray, int, int, float]:
-    """One program in a child of its own: answer, wait status, what ended it, seconds."""
+    request: bytearray, wall: float, walls: _Walls, channel: socket, answer: memoryview
+) -> tuple[int, int, int, float]:
+    """One program in a child of its own: bytes answered, wait status, what ended it, seconds."""
     read, write = os.pipe()
     started = time.monotonic()
     pid = os.fork()
@@ -204,54 +247,57 @@ def _run(
             os._exit(1)
     os.close(write)
     try:
-        answer, end = _listen(pid, read, channel, started + wall, most)
+        size, end = _listen(pid, read, channel, started + wall, answer)
     finally:
         os.close(read)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
         walls.sweep(pid)
-    return answer, status, end, time.monotonic() - started
+    return size, status, end, time.monotonic() - started
 
 
 def _listen(
-    pid: int, read: int, channel: socket, deadline: float, most: int
-) -> tuple[bytearray, int]:
+    pid: int, read: int, channel: socket, deadline: float, answer: memoryview
+) -> tuple[int, int]:
     """Collect the answer until the child ends, time is up, or there is too much of it.
 
     The end of the pipe is not waited for, since a survivor could hold it open, nor does it end the
     waiting, since a program can close it.
 
+    Returns:
+        Bytes answered, and what ended it.
+
     Raises:
         EOFError: the other side has hung up.
     """
-    answer = bytearray()
     os.set_blocking(read, False)
     poll = select.poll()
     poll.register(channel, 0)  # for its hanging up alone
     process = _open_process(pid)
     if process is not None:
         poll.register(process, select.POLLIN)
-    patience, listening, closed = _PATIENCE_MS, False, False
+    size, patience, listening, closed = 0, _PATIENCE_MS, False, False
     try:
         while True:
             left = (deadline - time.monotonic()) * 1000
             if left <= 0:
-                return answer, TIMED_OUT
+                return size, TIMED_OUT
             events = dict(poll.poll(min(left + 0.5, patience)))
             if channel.fileno() in events:
                 raise EOFError
             ended = process in events if process is not None else _ended(pid)
-            while not closed and len(answer) <= most and time.monotonic() < deadline:
-                part = _read(read)
-                if part is None:
+            while not closed and time.monotonic() < deadline:
+                if size == len(answer):
+                    return size, TOO_MUCH
+                try:
+                    count = os.readv(read, [answer[size:]])
+                except BlockingIOError:
                     break
-                answer += part
-                closed = not part
-            if len(answer) > most:
-                return answer[:most], TOO_MUCH
+                size += count
+                closed = not count
             if ended:
-                return answer, 0
+                return size, 0
             if process is not None:
                 # Not sooner: most programs have ended by now, and waking for each line costs more.
                 patience = math.inf
@@ -274,13 +320,6 @@ def _open_process(pid: int) -> int | None:
 def _ended(pid: int) -> bool:
     """Whether a child has ended; it stays to be waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _read(descriptor: int) -> bytes | None:
-    try:
-        return os.read(descriptor, _CHUNK)
-    except BlockingIOError:
-        return None
 
 
 def _nothing_to_sweep(pid: int) -> None:
