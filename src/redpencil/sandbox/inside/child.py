@@ -13,7 +13,6 @@ import gc
 import marshal
 import os
 import resource
-import signal
 import sys
 from _json import encode_basestring_ascii as quote
 
@@ -48,7 +47,6 @@ def main(data: bytearray, descriptor: int, put_on_walls: Callable[[], None]) -> 
     program, setup, tests, wall, memory = request
     limit(resource.RLIMIT_CPU, int(wall) + 2)
     limit(resource.RLIMIT_AS, memory)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     put_on_walls()
     if "random" in program:
         import random

@@ -222,6 +222,12 @@ def adopt_orphans() -> None:
     _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "adopting orphans")
 
 
+def kill_everyone() -> bool:
+    """Kill all processes of this pid namespace but this one; whether there were any."""
+    killed: int = _libc.kill(-1, 9)
+    return killed == 0
+
+
 class _RulesetAttributes(ctypes.Structure):
     _fields_ = (
         ("handled_fs", ctypes.c_uint64),

@@ -250,8 +250,7 @@ def _run(
         size, end = _listen(pid, read, channel, started + wall, answer)
     finally:
         os.close(read)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)  # which does nothing to one that has ended
         status = os.waitpid(pid, 0)[1]
         walls.sweep(pid)
     return size, status, end, time.monotonic() - started
@@ -328,8 +327,7 @@ def _nothing_to_sweep(pid: int) -> None:
 
 def _sweep_namespace(pid: int) -> None:
     """Everything else in this pid namespace, should there be anything, dies."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
+    if linux.kill_everyone():
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
