@@ -145,6 +145,50 @@ def test_tests_may_import_installed_packages(redpencil: Run, shop: Path) -> None
     assert "1 of 1 tests pass" in result.stdout, result.stdout
 
 
+def test_a_person_plays(shop: Path) -> None:
+    task = {
+        "id": "shop", "prompt": "Double.", "program": BROKEN, "solution": None, "split": "test",
+        "tests": ["assert double(2) == 4"], "hidden_tests": [], "setup": "",
+    }  # fmt: skip
+    (shop / "tasks.jsonl").write_text(json.dumps(task) + "\n")
+    command = [sys.executable, "-m", "redpencil", "play", "shop", "--tasks"]
+    command += [f"jsonl:{shop / 'tasks.jsonl'}", "--out", str(shop / "trace.jsonl")]
+    mended = subprocess.run(
+        command, input="REPL 2 >>>    return n * 2\nEXIT\n", capture_output=True, text=True
+    )
+    assert mended.returncode == 0, mended.stderr
+    assert "double(2) returned 3, expected 4" in mended.stdout
+    assert "solved in 2 turns, reward 1" in mended.stdout
+    given_up = subprocess.run(command, input="DELL 9\n", capture_output=True, text=True)
+    assert given_up.returncode == 1
+    assert "not solved in 1 turn, reward -1" in given_up.stdout
+    traces = [json.loads(line) for line in (shop / "trace.jsonl").read_text().splitlines()]
+    assert [trace["policy"] for trace in traces] == ["human", "human"]
+    assert traces[0]["turns"][0]["action"] == "### REPL 2 >>>    return n * 2"
+
+
+def test_traces_are_sampled_to_a_file(redpencil: Run, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "traces.jsonl"
+    command = ("rollout", "builtin:test", "--model", tiny_model, "--limit", 2, "--samples", 2)
+    done = redpencil(*command, "--max-turns", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "4 traces in" in done.stdout
+
+    def sampled() -> list[tuple[str, int, list[str]]]:
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        return [(r["task"]["id"], r["seed"], [t["action"] for t in r["turns"]]) for r in rows]
+
+    first = sampled()
+    assert len(first) == 4
+    # Torn by a kill in the middle of a line: the same command samples the rest as it was.
+    out.write_bytes(out.read_bytes()[: out.stat().st_size * 2 // 3])
+    assert redpencil(*command, "--max-turns", 2, "--out", out).returncode == 0
+    assert sampled() == first
+    other = redpencil(*command, "--max-turns", 3, "--out", out)
+    one_line_error(other, "holds traces of something else")
+    assert sampled() == first
+
+
 def test_demos_are_written_with_a_summary(redpencil: Run, tmp_path: Path) -> None:
     out = tmp_path / "demos.jsonl"
     result = redpencil("demos", "--tasks", "builtin:validation", "--per-task", 1, "--out", out)
@@ -175,7 +219,7 @@ def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path
     assert redpencil(*arguments).returncode == 0
     assert (out / "traces.jsonl").read_bytes() == traces
     other = [3 if argument == 2 else argument for argument in arguments]
-    one_line_error(redpencil(*other), "holds an evaluation of something else")
+    one_line_error(redpencil(*other), "holds traces of something else")
     page = redpencil("report", out)
     assert page.returncode == 0, page.stderr
     assert (out / "report.html").exists()
@@ -250,6 +294,10 @@ class TestErrors:
         result = redpencil("eval", "builtin:test", "--model", "./no-model", "--out", shop / "e")
         one_line_error(result, "no model './no-model'")
         assert not (shop / "e").exists()
+
+    def test_a_misspelt_task(self, redpencil: Run) -> None:
+        result = redpencil("play", "builtin/strings.maskdigits")
+        one_line_error(result, "no task 'builtin/strings.maskdigits'", "strings.mask_digits")
 
     def test_unknown_source(self, redpencil: Run) -> None:
         one_line_error(redpencil("tasks", "bultin"), "no task source 'bultin'")

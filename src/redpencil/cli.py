@@ -11,7 +11,7 @@ import itertools
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -22,6 +22,10 @@ from redpencil.errors import RedpencilError, UsageError
 
 if TYPE_CHECKING:
     from redpencil.checkers import PythonChecker
+    from redpencil.demos import Broken
+    from redpencil.evaluate import Plan
+    from redpencil.policy import ModelPolicy
+    from redpencil.types import Trace
 
 app = typer.Typer(
     name="redpencil",
@@ -307,21 +311,28 @@ def rl(
     terminal.console.print(f"The adapter is in {trained}.")
 
 
+Method = Annotated[
+    Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
+Samples = Annotated[int, typer.Option(min=1, help="Traces of each program.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs.")]
+Variants = Annotated[
+    int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
+]
+
+
 @app.command(name="eval")
 def evaluate(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for traces.jsonl and results.json.")],
-    method: Annotated[
-        Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
-    ] = "coe",
+    method: Method = "coe",
     model: Model = "smollm2-135m",
     adapter: Adapter = None,
-    samples: Annotated[int, typer.Option(min=1, help="Traces of each program.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")] = 0.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many programs.")] = None,
-    variants: Annotated[
-        int, typer.Option(min=1, help="Broken programs of each task that has none.")
-    ] = 1,
+    samples: Samples = 1,
+    temperature: Temperature = 0.0,
+    limit: Limit = None,
+    variants: Variants = 1,
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
@@ -330,16 +341,10 @@ def evaluate(
 ) -> None:
     """Measure how many broken programs a model repairs."""
     from redpencil import terminal
-    from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants
-    from redpencil.engine.weights import load_model
     from redpencil.env import EditRules
     from redpencil.evaluate import Plan
     from redpencil.evaluate import evaluate as run
-    from redpencil.tasks import load
 
-    if samples > 1 and temperature == 0:
-        raise UsageError("samples at temperature 0 are all the same: give --temperature, such as 1")
     plan = Plan(
         method=method,
         tasks=source,
@@ -354,26 +359,93 @@ def evaluate(
         kinds=kinds,
         seed=seed,
     )
-    found = load(source)
-    terminal.console.print(found.summary, style="dim", soft_wrap=True)
-    checker = PythonChecker()
-    made = broken_variants(found.tasks, variants, plan.corruptions, seed, checker, kinds=kinds)
-    broken = list(itertools.islice(made, limit))
-    weights = load_model(model, adapter)
-    from redpencil.engine.local import LocalEngine
-    from redpencil.policy import ModelPolicy
-
-    policy = ModelPolicy(LocalEngine(*weights), model, temperature=temperature)
-    solved = 0
-    with terminal.progress("Evaluate", len(broken) * samples) as advance:
-
-        def on_trace(trace: redpencil.types.Trace) -> None:
-            nonlocal solved
-            solved += trace.solved
-            advance(f"{solved} solved")
-
+    broken, policy, checker = _set_up(plan)
+    with _solved_progress("Evaluate", len(broken) * samples) as on_trace:
         results = run(plan, broken, policy, checker, out, command=_command(), on_trace=on_trace)
     terminal.console.print(terminal.results_table([(method, results)]))
+
+
+@app.command()
+def rollout(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
+    method: Method = "coe",
+    model: Model = "smollm2-135m",
+    adapter: Adapter = None,
+    samples: Samples = 4,
+    temperature: Temperature = 1.0,
+    limit: Limit = None,
+    variants: Variants = 1,
+    corruptions: Corruptions = "1-3",
+    kinds: Kinds = "all",
+    max_turns: MaxTurns = 10,
+    idle_turns: IdleTurns = None,
+    seed: Seed = 0,
+) -> None:
+    """Sample a model's traces to a file; the same command again goes on where it stopped."""
+    from redpencil import terminal
+    from redpencil.env import EditRules
+    from redpencil.evaluate import Plan, sample
+
+    plan = Plan(
+        method=method,
+        tasks=source,
+        base_model=model,
+        adapter=str(adapter) if adapter else None,
+        samples=samples,
+        temperature=temperature,
+        rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
+        limit=limit,
+        variants=variants,
+        corruptions=_range(corruptions),
+        kinds=kinds,
+        seed=seed,
+    )
+    broken, policy, checker = _set_up(plan)
+    with _solved_progress("Sample", len(broken) * samples) as on_trace:
+        traces = sample(plan, broken, policy, checker, out, on_trace=on_trace)
+    solved = sum(trace.solved for trace in traces)
+    terminal.console.print(f"{len(traces)} traces in {out}, {solved} of them solved.")
+
+
+@app.command()
+def play(
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="The task's id; default any.")
+    ] = None,
+    source: Annotated[str, typer.Option("--tasks", help="Task source.")] = "builtin",
+    out: Annotated[Path | None, typer.Option(help="Append the trace to this file.")] = None,
+    corruptions: Corruptions = "1",
+    kinds: Kinds = "all",
+    max_turns: MaxTurns = 10,
+    seed: Seed = 0,
+) -> None:
+    """Be the policy yourself: see what a model sees, and mend the program command by command."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants, donors
+    from redpencil.env import EditEnv, EditRules
+    from redpencil.files import append_jsonl
+    from redpencil.policy import HumanPolicy
+    from redpencil.rollout import Episode
+    from redpencil.rollout import rollout as run
+    from redpencil.tasks import load, pick
+
+    checker = PythonChecker()
+    found = load(source).tasks
+    task, lines = pick(found, task_id, seed), donors(found)
+    made = broken_variants([task], 1, _range(corruptions), seed, checker, lines=lines, kinds=kinds)
+    broken = next(made, None)
+    if broken is None:
+        raise UsageError(f"{task.id} cannot be broken so that its tests notice: take another task")
+    terminal.console.print(f"[bold]{task.id}[/]: Ctrl-D gives up.\n")
+    policy = HumanPolicy(terminal.show_page, terminal.ask_command)
+    env = EditEnv(broken.task, checker, EditRules(max_turns=max_turns))
+    (trace,) = run([Episode(env, seed, broken.corruptions)], policy)
+    if out is not None:
+        append_jsonl(out, [trace])
+    terminal.console.print(terminal.outcome(trace))
+    raise typer.Exit(0 if trace.solved else 1)
 
 
 @app.command()
@@ -469,6 +541,48 @@ def _tests(path: Path, program: Path) -> tuple[tuple[str, ...], str]:
     from redpencil.checkers.testfile import read_tests
 
     return read_tests(path, program.stem)
+
+
+def _set_up(plan: Plan) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
+    """The broken programs of a plan, and who is to mend and to check them."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants
+    from redpencil.engine.weights import load_model
+    from redpencil.tasks import load
+
+    if plan.samples > 1 and plan.temperature == 0:
+        raise UsageError("samples at temperature 0 are all the same: give --temperature, such as 1")
+    found = load(plan.tasks)
+    terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    checker = PythonChecker()
+    made = broken_variants(
+        found.tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
+    )
+    broken = list(itertools.islice(made, plan.limit))
+    adapter = None if plan.adapter is None else Path(plan.adapter)
+    weights = load_model(plan.base_model, adapter)
+    from redpencil.engine.local import LocalEngine
+    from redpencil.policy import ModelPolicy
+
+    engine = LocalEngine(*weights)
+    return broken, ModelPolicy(engine, plan.base_model, temperature=plan.temperature), checker
+
+
+@contextlib.contextmanager
+def _solved_progress(what: str, total: int) -> Iterator[Callable[[Trace], None]]:
+    """A bar that counts traces, and those of them that are solved."""
+    from redpencil import terminal
+
+    solved = 0
+    with terminal.progress(what, total) as advance:
+
+        def on_trace(trace: Trace) -> None:
+            nonlocal solved
+            solved += trace.solved
+            advance(f"{solved} solved")
+
+        yield on_trace
 
 
 @contextlib.contextmanager

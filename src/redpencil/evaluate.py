@@ -26,7 +26,6 @@ Method = Literal["coe", "direct"]
 
 RESULTS = "results.json"
 TRACES = "traces.jsonl"
-_PLAN = "plan.json"
 _RESAMPLES = 2000
 
 
@@ -109,10 +108,43 @@ def evaluate(
     Raises:
         UsageError: there is nothing to evaluate, or the folder holds an evaluation of another plan.
     """
+    spent = _seconds_before(folder)
+    started = time.perf_counter()
+
+    def record(trace: Trace) -> None:
+        on_trace(trace)
+        write_json(folder / _SPENT, spent + time.perf_counter() - started)
+
+    traces = sample(
+        plan, broken, policy, checker, folder / TRACES, concurrency=concurrency, on_trace=record
+    )
+    results = summarise(plan, traces, _seconds_before(folder), command)
+    write_json(folder / RESULTS, results)
+    return results
+
+
+def sample(
+    plan: Plan,
+    broken: Sequence[Broken],
+    policy: Policy,
+    checker: Checker,
+    path: Path,
+    *,
+    concurrency: int = 16,
+    on_trace: Callable[[Trace], None] = lambda trace: None,
+) -> list[Trace]:
+    """Play every broken program `samples` times and write the traces to a file, in a fixed order.
+
+    Traces are appended as they end, so what was interrupted goes on where it was; traces that a
+    fault of the infrastructure ended are made anew.
+
+    Raises:
+        UsageError: there is nothing to play, or the file holds traces of another plan.
+    """
     if not broken:
-        raise UsageError(f"no broken program in {plan.tasks} to evaluate on")
-    _claim(folder, plan)
-    traces = _finished(folder / TRACES)
+        raise UsageError(f"no broken program in {plan.tasks} to play")
+    _claim(path, plan)
+    traces = _finished(path)
     for trace in traces.values():
         on_trace(trace)
     missing = [
@@ -124,18 +156,13 @@ def evaluate(
     episodes = (
         Episode(_environment(plan, item, checker), seed, item.corruptions) for item, seed in missing
     )
-    spent = _seconds_before(folder)
-    started = time.perf_counter()
     for trace in rollout(episodes, policy, concurrency=concurrency):
-        append_jsonl(folder / TRACES, [trace])
+        append_jsonl(path, [trace])
         traces[_key(trace)] = trace
         on_trace(trace)
-        write_json(folder / _SPENT, spent + time.perf_counter() - started)
     ordered = [traces[key] for key in sorted(traces, key=str)]
-    write_jsonl(folder / TRACES, ordered)
-    results = summarise(plan, ordered, _seconds_before(folder), command)
-    write_json(folder / RESULTS, results)
-    return results
+    write_jsonl(path, ordered)
+    return ordered
 
 
 def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str) -> Results:
@@ -183,13 +210,17 @@ def _environment(plan: Plan, item: Broken, checker: Checker) -> Env:
     return EditEnv(item.task, checker, plan.rules)
 
 
-def _claim(folder: Path, plan: Plan) -> None:
-    path = folder / _PLAN
-    if path.exists() and read_json(path, Plan) != plan:
+def _claim(path: Path, plan: Plan) -> None:
+    """Write the plan beside its traces, or make sure that it is the one that is there."""
+    beside = path.with_suffix(".plan.json")
+    if beside.exists() and read_json(beside, Plan) != plan:
         raise UsageError(
-            f"{folder} holds an evaluation of something else: choose another folder or delete it"
+            f"{path} holds traces of something else ({beside.name} says of what): choose another "
+            "place, or delete both"
         )
-    write_json(path, plan)
+    if path.exists() and not beside.exists():
+        raise UsageError(f"{path} is there already, and not ours to go on with: choose another")
+    write_json(beside, plan)
 
 
 def _finished(path: Path) -> dict[tuple[str, str | None, int], Trace]:

@@ -84,7 +84,12 @@ class HumanPolicy:
 
     name = "human"
 
-    def __init__(self, show: Callable[[str], None], ask: Callable[[], str]) -> None:
+    def __init__(self, show: Callable[[str], None], ask: Callable[[], str | None]) -> None:
+        """Make the policy of one person.
+
+        Args:
+            ask: gives the command, or None when the person has had enough.
+        """
         self._show = show
         self._ask = ask
 
@@ -95,7 +100,8 @@ class HumanPolicy:
         actions: list[Action | None] = []
         for _, observation in pending:
             self._show(observation.text)
-            actions.append(Action(self._ask()))
+            said = self._ask()
+            actions.append(None if said is None else Action(said))
         return actions
 
 

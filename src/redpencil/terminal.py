@@ -19,9 +19,11 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from redpencil import editor
 from redpencil.demos import Summary
 from redpencil.evaluate import Results
 from redpencil.sandbox.trial import Trial
+from redpencil.types import Trace
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -112,6 +114,29 @@ def diff(before: str, after: str, name: str) -> Syntax:
     return Syntax(
         "".join(lines).rstrip("\n"), "diff", theme="ansi_dark", background_color="default"
     )
+
+
+def show_page(text: str) -> None:
+    """What a model would be shown, to the letter."""
+    console.print(text, markup=False, end="", soft_wrap=True)
+
+
+def ask_command() -> str | None:
+    """One command from the keyboard, `### ` being put before it; None at the end of input."""
+    try:
+        return editor.MARK + console.input(f"[bold red]{editor.MARK}[/]").removeprefix(editor.MARK)
+    except EOFError:
+        console.print()
+        return None
+
+
+def outcome(trace: Trace) -> str:
+    """How an episode went, in a line."""
+    turns = f"{len(trace.turns)} turn{'s' * (len(trace.turns) != 1)}"
+    if trace.end == "error":
+        return f"[red]error[/] after {turns}: {trace.error}"
+    word = "[green]solved[/]" if trace.solved else "[red]not solved[/]"
+    return f"{word} in {turns}, reward {trace.reward:g}"
 
 
 def fail(message: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from redpencil.errors import UsageError
 from redpencil.tasks.source import TaskSet
 from redpencil.tasks.verify import verified
-from redpencil.types import Split
+from redpencil.types import Split, Task
 
-__all__ = ["SOURCES", "TaskSet", "load", "verified"]
+__all__ = ["SOURCES", "TaskSet", "load", "pick", "verified"]
 
 SOURCES = (
     "builtin[:SPLIT]",
@@ -61,6 +64,25 @@ def load(source: str) -> TaskSet:
     if not found.tasks:
         raise UsageError(f"no task in {source}: {found.summary}")
     return found
+
+
+def pick(tasks: Sequence[Task], task_id: str | None, seed: int) -> Task:
+    """The task of an id, or any.
+
+    Args:
+        seed: settles which, where no id is given.
+
+    Raises:
+        UsageError: no task has this id.
+    """
+    if task_id is None:
+        return random.Random(seed).choice(tasks)
+    for task in tasks:
+        if task.id == task_id:
+            return task
+    close = difflib.get_close_matches(task_id, [task.id for task in tasks], 3, cutoff=0.5)
+    hint = f"; close ones are {', '.join(close)}" if close else ""
+    raise UsageError(f"no task {task_id!r}{hint}")
 
 
 def _split(text: str, source: str) -> Split | None:
