@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
 
 PROMPT, ACTION, PAGE = 250, 20, 150
+GRAMMAR = r"start: /### (ADDL|REPL) (1|2|3|4|5|6|7|8|9) >>>[^\n\r]{200,}\n/"
+"""Of a command too long to end before its tokens do, so that all draw as many."""
 
 
 def workload(count: int, turns: int, vocabulary: int) -> list[list[list[int]]]:
@@ -53,14 +56,14 @@ def reencode(model: Any, work: list[list[list[int]]]) -> None:
         histories = output.tolist()
 
 
-def packed(engine: LocalEngine, work: list[list[list[int]]]) -> None:
+def packed(engine: LocalEngine, work: list[list[list[int]]], grammar: str | None = None) -> None:
     """Ours: each sequence's cache lives on, only what is new is computed."""
     handles = [engine.open() for _ in work]
     for turn in range(len(work[0])):
         for handle, shown in zip(handles, work, strict=True):
             engine.append(handle, shown[turn])
         requests = [
-            (handle, Sampling(1.0, 1.0, ACTION, seed, lambda text: False))
+            (handle, Sampling(1.0, 1.0, ACTION, seed, lambda text: False, grammar))
             for seed, handle in enumerate(handles)
         ]
         engine.sample(requests)
@@ -88,9 +91,13 @@ def main() -> None:
     model, tokenizer = load_base("smollm2-135m")
     work = workload(arguments.trajectories, arguments.turns, len(tokenizer))
     rates["reencode"] = per_minute(work, lambda: reencode(model, work))
-    for name, dtype in (("packed_bf16", torch.bfloat16), ("packed_fp32", torch.float32)):
+    for name, dtype, grammar in (
+        ("packed_bf16", torch.bfloat16, None),
+        ("constrained", torch.bfloat16, GRAMMAR),
+        ("packed_fp32", torch.float32, None),
+    ):
         engine = LocalEngine(*load_base("smollm2-135m", dtype), context=4096)
-        rates[name] = per_minute(work, lambda engine=engine: packed(engine, work))  # type: ignore[misc]
+        rates[name] = per_minute(work, partial(packed, engine, work, grammar))
     print(f"{provenance.machine()}; {arguments.threads} threads; {model.dtype} where not named")
     for name, value in rates.items():
         ratio = value / rates["reencode"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from redpencil import editor
 from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
 from redpencil.engine.local import LocalEngine
@@ -18,7 +20,7 @@ from redpencil.policy import ModelPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.train.loop import Lora, new_adapter, save_adapter
 from redpencil.train.tokens import trace_tokens
-from redpencil.types import Task, Trace
+from redpencil.types import Edit, Page, Status, Task, Trace, Verdict
 
 
 def sampling(seed: int = 0, temperature: float = 1.0, tokens: int = 12) -> Sampling:
@@ -207,3 +209,79 @@ def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
     shown = "".join(turn.observation.text for turn in demo_trace.turns)
     theirs = [token for token, is_mine in zip(*tokens, strict=True) if not is_mine]
     assert engine._decode(theirs) == shown
+
+
+PAGES = [
+    (),
+    ("",),
+    ("def f(x):", "    return x  # a/b \\ 'c' [e] {f} ^$.|?*+()"),
+    ("if x >>> y:", "    ä = 'über' # " + "long" * 30, "\t"),
+    tuple(f"x{n} = {n}" for n in range(30)),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_grammar_allows_what_the_page_can_take(engine: LocalEngine, page: Page) -> None:
+    lines = len(page)
+    edits = [Edit("EXIT"), Edit("ADDL", 1, ""), Edit("ADDL", lines + 1, "    é / \\ >>> x")]
+    for number, line in enumerate(page, 1):
+        edits += [Edit("REPL", number, "y"), Edit("DELL", number)]
+        words = [word for word in re.findall(r"\w+", line) if len(word) <= 40]
+        edits += [Edit("REPW", number, "new >>> x", word) for word in words]
+    grammar = editor.grammar(page)
+    for edit in edits:
+        editor.apply(page, edit)
+        assert accepts(engine, grammar, editor.format_edit(edit) + "\n"), edit
+    wrong = [f"### DELL {lines + 1}", f"### REPL {lines + 1} >>>x", "### REPW 1 >>>absent >>>x"]
+    for text in [*wrong, "### EXIT ", "REPL 1 >>>x", "### FIX", f"### ADDL {lines + 2} >>>x", ""]:
+        assert not accepts(engine, grammar, text + "\n"), text
+
+
+def accepts(engine: LocalEngine, grammar: str, text: str) -> bool:
+    matcher = engine._grammars.begin(grammar)
+    ids = engine.encode(text)
+    return matcher.validate_tokens(ids) == len(ids) and matcher.consume_tokens(ids) is True
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_constrained_command_is_malformed(engine: LocalEngine, page: Page) -> None:
+    class Never:
+        def check(self, text: str, task: Task) -> Verdict:
+            return Verdict(Status.FAILED, 0, 1, "no", 0.0, "none")
+
+    task = Task("t", "p", editor.page_text(page), None, ("assert f",), (), "", "test")
+    policy = ModelPolicy(engine, "tiny", temperature=1.5, constrained=True)
+    episodes = [Episode(EditEnv(task, Never(), EditRules(max_turns=3)), seed) for seed in range(8)]
+    traces = list(rollout(episodes, policy))
+    assert [turn.error for trace in traces for turn in trace.turns if turn.error] == []
+    assert {turn.edit.command for trace in traces for turn in trace.turns if turn.edit} > {"ADDL"}
+
+
+def test_a_grammar_leaves_log_probabilities_alone(engine: LocalEngine, tiny_model: Path) -> None:
+    reference: Any = load_base(str(tiny_model), torch.float32)[0]
+    ids = engine.encode("L 1 x\n***\nfailed\n")
+    handle = engine.open()
+    engine.append(handle, ids)
+    request = sampling(temperature=1.5)._replace(grammar=editor.grammar(("x",)))
+    (sample,) = engine.sample([(handle, request)])
+    with torch.inference_mode():
+        scores = reference(torch.tensor([[*ids, *sample.ids]])).logits[0].log_softmax(-1)
+    places = range(len(ids) - 1, len(ids) - 1 + len(sample.ids))
+    expected = [
+        scores[place, token].item() for place, token in zip(places, sample.ids, strict=True)
+    ]
+    assert sample.logprobs == pytest.approx(expected, abs=1e-4)
+    engine.close(handle)
+
+
+def test_a_policy_asks_for_a_grammar_only_where_there_are_any() -> None:
+    class Plain:
+        capabilities: frozenset[str] = frozenset({"ids"})
+
+    with pytest.raises(UsageError, match="cannot decode by a grammar"):
+        ModelPolicy(Plain(), "plain", constrained=True)  # type: ignore[arg-type]
+
+
+def test_a_grammar_that_is_none_is_refused(engine: LocalEngine) -> None:
+    with pytest.raises(UsageError, match="not a grammar"):
+        engine._grammars.begin("start: /(/")

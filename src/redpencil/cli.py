@@ -60,6 +60,18 @@ Source = Annotated[
         show_default=False,
     ),
 ]
+Method = Annotated[
+    Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
+Constrained = Annotated[
+    bool, typer.Option("--constrained", help="Sample only commands that the page can take.")
+]
+Samples = Annotated[int, typer.Option(min=1, help="Traces of each program.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs.")]
+Variants = Annotated[
+    int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
+]
 
 
 def main() -> None:
@@ -311,17 +323,6 @@ def rl(
     terminal.console.print(f"The adapter is in {trained}.")
 
 
-Method = Annotated[
-    Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
-]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
-Samples = Annotated[int, typer.Option(min=1, help="Traces of each program.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs.")]
-Variants = Annotated[
-    int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
-]
-
-
 @app.command(name="eval")
 def evaluate(
     source: Source,
@@ -331,6 +332,7 @@ def evaluate(
     adapter: Adapter = None,
     samples: Samples = 1,
     temperature: Temperature = 0.0,
+    constrained: Constrained = False,
     limit: Limit = None,
     variants: Variants = 1,
     corruptions: Corruptions = "1-3",
@@ -352,6 +354,7 @@ def evaluate(
         adapter=str(adapter) if adapter else None,
         samples=samples,
         temperature=temperature,
+        constrained=constrained,
         rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
         limit=limit,
         variants=variants,
@@ -374,6 +377,7 @@ def rollout(
     adapter: Adapter = None,
     samples: Samples = 4,
     temperature: Temperature = 1.0,
+    constrained: Constrained = False,
     limit: Limit = None,
     variants: Variants = 1,
     corruptions: Corruptions = "1-3",
@@ -394,6 +398,7 @@ def rollout(
         adapter=str(adapter) if adapter else None,
         samples=samples,
         temperature=temperature,
+        constrained=constrained,
         rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
         limit=limit,
         variants=variants,
@@ -475,6 +480,7 @@ def repair(
     attempts: Annotated[int, typer.Option(min=1, help="The first greedy, others sampled.")] = 4,
     max_turns: MaxTurns = 10,
     timeout: Timeout = 10.0,
+    constrained: Constrained = False,
     write: Annotated[bool, typer.Option("--write", help="Write the repair to the file.")] = False,
 ) -> None:
     """Repair a program so that it passes tests, and print a diff."""
@@ -495,7 +501,9 @@ def repair(
 
         engine = LocalEngine(*weights)
         policies = (
-            ModelPolicy(engine, model, temperature=0.0 if attempt == 0 else 0.8)
+            ModelPolicy(
+                engine, model, temperature=0.0 if attempt == 0 else 0.8, constrained=constrained
+            )
             for attempt in range(attempts)
         )
         with terminal.progress("Repair", attempts) as advance:
@@ -566,7 +574,10 @@ def _set_up(plan: Plan) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
     from redpencil.policy import ModelPolicy
 
     engine = LocalEngine(*weights)
-    return broken, ModelPolicy(engine, plan.base_model, temperature=plan.temperature), checker
+    policy = ModelPolicy(
+        engine, plan.base_model, temperature=plan.temperature, constrained=plan.constrained
+    )
+    return broken, policy, checker
 
 
 @contextlib.contextmanager

@@ -22,6 +22,9 @@ SEPARATOR = "***"
 COMMANDS = ("ADDL", "REPL", "REPW", "DELL", "EXIT")
 
 _MAX_LINE_DIGITS = 9
+_LONGEST_WORD = 40
+_CONTENT = r"[^\n\r]*"
+_WORD = re.compile(r"\w+|[!-/:-@\[-^`{-~]+")
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -82,6 +85,28 @@ def parse(action: str) -> Edit:
     if not old:
         raise ParseError("REPW cannot replace an empty string")
     return Edit("REPW", line, new, old)
+
+
+def grammar(page: Page) -> str:
+    """The commands that a page can take, each with its line end, as a grammar in Lark's syntax.
+
+    Line numbers go as far as the page's; REPW names a word, or a run of signs, of its line. Only
+    such words are offered as can be written before any limit of tokens cuts the command.
+    """
+    some_line = _one_of([str(number) for number in range(1, len(page) + 1)])
+    next_line = _one_of([str(number) for number in range(1, len(page) + 2)])
+    commands = [f"ADDL {next_line} >>>{_CONTENT}", "EXIT"]
+    if page:
+        commands += [f"REPL {some_line} >>>{_CONTENT}", f"DELL {some_line}"]
+    for number, line in enumerate(page, 1):
+        words = sorted({word for word in _WORD.findall(line) if len(word) <= _LONGEST_WORD})
+        if words:
+            commands.append(f"REPW {number} >>>{_one_of(words)} >>>{_CONTENT}")
+    return "start: " + " | ".join(f"/{MARK}{command}\\n/" for command in commands)
+
+
+def _one_of(texts: list[str]) -> str:
+    return f"({'|'.join(re.escape(text).replace('/', chr(92) + '/') for text in texts)})"
 
 
 def format_edit(edit: Edit) -> str:

@@ -117,6 +117,9 @@ class Env(Protocol):
     def action(self, text: str) -> str:
         """The action proper in what was sampled, which may run past its end."""
 
+    def grammar(self) -> str | None:
+        """What the next action has to be to be well formed; None where anything is."""
+
     def reset(self) -> Observation:
         """Start the episode.
 
@@ -160,6 +163,9 @@ class EditEnv:
 
     def action(self, text: str) -> str:
         return text.partition("\n")[0]
+
+    def grammar(self) -> str | None:
+        return editor.grammar(self._page)
 
     def reset(self) -> Observation:
         self._turns = self._idle = 0
@@ -235,6 +241,9 @@ class AnswerEnv:
 
     def action(self, text: str) -> str:
         return text
+
+    def grammar(self) -> str | None:
+        return None
 
     def reset(self) -> Observation:
         verdict = _judge(self._checker, self._page, self.task)

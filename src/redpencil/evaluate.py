@@ -41,6 +41,8 @@ class Plan(Value, frozen=True):
     """Traces per program."""
     temperature: float = 0.0
     """0 samples greedily."""
+    constrained: bool = False
+    """Whether only well-formed commands could be sampled."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
     limit: int | None = None
     """At most so many programs."""

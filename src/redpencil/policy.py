@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from redpencil.editor import format_edit
 from redpencil.engine import Engine, Sampling
 from redpencil.env import PASS_MESSAGE, Env
+from redpencil.errors import UsageError
 from redpencil.types import Edit, Observation, Task
 
 
@@ -120,7 +121,19 @@ class ModelPolicy:
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        constrained: bool = False,
     ) -> None:
+        """Make a policy of an engine.
+
+        Args:
+            constrained: let it sample only what is well formed on the page as it stands.
+
+        Raises:
+            UsageError: the engine cannot constrain what it samples.
+        """
+        if constrained and "grammar" not in engine.capabilities:
+            raise UsageError("this engine cannot decode by a grammar: use the local engine")
+        self._constrained = constrained
         self.name = name
         self._engine = engine
         self._temperature = temperature
@@ -145,13 +158,18 @@ class ModelPolicy:
             if self._engine.room(session.handle) >= len(ids) + session.sampling.max_tokens:
                 self._engine.append(session.handle, ids)
                 sampled.append((index, session, ids))
-        samples = self._engine.sample([(s.handle, s.sampling) for _, s, _ in sampled])
+        samples = self._engine.sample([(s.handle, self._sampling(s)) for _, s, _ in sampled])
         for (index, session, ids), sample in zip(sampled, samples, strict=True):
             session.ended_line = sample.text.endswith("\n")
             actions[index] = Action(
                 session.env.action(sample.text), tuple(ids), sample.ids, sample.logprobs
             )
         return actions
+
+    def _sampling(self, session: _Conversation) -> Sampling:
+        if not self._constrained:
+            return session.sampling
+        return session.sampling._replace(grammar=session.env.grammar())
 
 
 class _Conversation:

@@ -19,6 +19,8 @@ class Sampling(NamedTuple):
     """With the position in the context it settles every draw, whatever else is in the batch."""
     complete: Callable[[str], bool]
     """Says of the text so far whether the action is done."""
+    grammar: str | None = None
+    """What the action has to be, in Lark's syntax; None lets it be anything."""
 
 
 class Sample(NamedTuple):
@@ -27,7 +29,7 @@ class Sample(NamedTuple):
     ids: tuple[int, ...]
     """The whole last token is kept, even where it runs past the action's end."""
     logprobs: tuple[float, ...]
-    """Of each id under the model at temperature 1."""
+    """Of each id under the model at temperature 1, whatever a grammar forbade."""
     text: str
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from redpencil.engine import Capability, Sample, Sampling
+from redpencil.engine.grammar import Grammars, forbid
 from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ class LocalEngine:
     LoRA merged.
     """
 
-    capabilities: frozenset[Capability] = frozenset({"ids", "logprobs", "fork", "lora_sync"})
+    capabilities: frozenset[Capability] = frozenset(
+        {"ids", "logprobs", "fork", "lora_sync", "grammar"}
+    )
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int = 2048
@@ -60,6 +64,10 @@ class LocalEngine:
         self._stop_ids = _stop_ids(model, tokenizer)
         self._cache = _Cache(model)
         self._pending: dict[int, list[int]] = {}
+
+    @cached_property
+    def _grammars(self) -> Grammars:
+        return Grammars(self._tokenizer, self._model.config.vocab_size)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -101,7 +109,12 @@ class LocalEngine:
     @torch.inference_mode()
     def sample(self, requests: Sequence[tuple[int, Sampling]]) -> list[Sample]:
         drafts = [
-            _Draft(handle, sampling, Random(f"{sampling.seed}:{self._length(handle)}"))
+            _Draft(
+                handle,
+                sampling,
+                Random(f"{sampling.seed}:{self._length(handle)}"),
+                None if sampling.grammar is None else self._grammars.begin(sampling.grammar),
+            )
             for handle, sampling in requests
         ]
         logits_BV = self._prefill([draft.row for draft in drafts])
@@ -110,6 +123,8 @@ class LocalEngine:
             for draft, (token, logprob) in zip(growing, _draw(logits_BV, growing), strict=True):
                 draft.ids.append(token)
                 draft.logprobs.append(logprob)
+                if draft.matcher is not None:
+                    draft.matcher.consume_token(token)
                 self._pending[draft.row].append(token)
             growing = [draft for draft in growing if not self._done(draft)]
             if growing:
@@ -196,6 +211,8 @@ class _Draft:
     row: int
     sampling: Sampling
     random: Random
+    matcher: Any | None
+    """Of the grammar, at the end of what is drafted."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -203,6 +220,7 @@ class _Draft:
 def _draw(logits_BV: torch.Tensor, drafts: Sequence[_Draft]) -> list[tuple[int, float]]:
     """One token for each draft, with its log-probability at temperature 1."""
     logprobs_BV = logits_BV - logits_BV.logsumexp(-1, keepdim=True)
+    forbid(logits_BV, [draft.matcher for draft in drafts])
     tokens_B = logits_BV.argmax(-1)
     warm = [index for index, draft in enumerate(drafts) if draft.sampling.temperature > 0]
     if warm:
