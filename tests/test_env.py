@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from redpencil.env import AnswerEnv, EditEnv, EditRules, RewardRule, answered_pr
 from redpencil.errors import UsageError
 from redpencil.policy import HumanPolicy, ScriptedPolicy
 from redpencil.rollout import Episode, rollout
+from redpencil.sandbox import Sandbox
 from redpencil.types import Status, Task, Trace, Verdict
 
 CHECKER = PythonChecker()
@@ -174,3 +176,22 @@ def test_traces_have_one_json_form(double: Task) -> None:
     assert msgspec.json.decode(data, type=Trace) == trace
     with pytest.raises(msgspec.ValidationError, match="surprise"):
         msgspec.json.decode(data.replace(b'"seed":', b'"surprise":0,"seed":'), type=Trace)
+
+
+def test_a_page_is_run_once(double: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+
+    class Counting(Sandbox):
+        def run(self, program: str, *args: Any, **options: Any) -> Verdict:
+            runs.append(program)
+            status = Status.INFRA_ERROR if "fault" in program else Status.FAILED
+            return Verdict(status, 0, 1, "no", 0.0, "none")
+
+    checker = PythonChecker(sandbox=Counting(), remembered=2)
+    other = msgspec.structs.replace(double, hidden_tests=("assert double(9) == 18",))
+    for text, task in [("a", double), ("a", double), ("a", other), ("a", double)]:
+        checker.check(text, task)
+    assert runs == ["a", "a"]
+    for text in ("fault", "fault", "b", "a"):
+        checker.check(text, double)
+    assert runs == ["a", "a", "fault", "fault", "b", "a"]

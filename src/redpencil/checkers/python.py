@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 from redpencil.sandbox import Limits, Sandbox, default
-from redpencil.types import Task, Verdict
+from redpencil.types import Status, Task, Verdict
+
+_Key = tuple[str, tuple[str, ...], tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class PythonChecker:
-    """Runs a page as a Python program against its task's tests, visible and hidden."""
+    """Runs a page as a Python program against its task's tests, visible and hidden.
+
+    A page that was judged is remembered: in a group of traces of one task, and in a demonstration
+    that undoes what a corruption did, the same pages come again and again.
+    """
 
     limits: Limits = field(default_factory=Limits)
     sandbox: Sandbox | None = None
     """Where programs run; None is the process's own."""
+    remembered: int = 4096
+    """How many verdicts are kept; 0 runs every page."""
+    _verdicts: dict[_Key, Verdict] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _lock: threading.Lock = field(
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )
 
     def check(self, text: str, task: Task) -> Verdict:
         """Run the text; see `Sandbox.run`.
@@ -24,6 +39,15 @@ class PythonChecker:
             DataError: a test is not Python.
             SandboxError: this machine cannot keep programs in.
         """
-        return (self.sandbox or default()).run(
-            text, task.tests, self.limits, setup=task.setup, hidden_tests=task.hidden_tests
-        )
+        key = text, task.tests, task.hidden_tests, task.setup
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = (self.sandbox or default()).run(
+                text, task.tests, self.limits, setup=task.setup, hidden_tests=task.hidden_tests
+            )
+            if verdict.status is not Status.INFRA_ERROR and self.remembered:
+                with self._lock:
+                    self._verdicts[key] = verdict
+                    if len(self._verdicts) > self.remembered:
+                        del self._verdicts[next(iter(self._verdicts))]
+        return verdict
