@@ -47,6 +47,7 @@ def test_a_right_program_passes() -> None:
         ("def f(x):\n    while True: pass", Status.TIMED_OUT, "timed out after 0.5 s in f(1)"),
         ("def f(x):\n    return [0] * 10**10", Status.OUT_OF_MEMORY, "MemoryError"),
         ("", Status.FAILED, "name 'f' is not defined"),
+        ("def f(x): return 10 ** 5000", Status.FAILED, "f(1) returned <int with a number too long"),
     ],
 )
 def test_feedback_as_a_person_would_want_it(program: str, status: Status, detail: str) -> None:
@@ -176,6 +177,9 @@ def test_a_program_does_not_choose_its_judge(program: str, test: str) -> None:
         ("def f(): return {'a': 1}.items()", "assert sorted(f()) == [('a', 1)]"),
         ("import collections\ndef f(): return collections.deque([1])", "assert list(f()) == [1]"),
         ("def f(): return map(str, [1, 2])", "assert ','.join(f()) == '1,2'"),
+        ("def f(): return iter(())", "assert f()"),
+        ("def f(): return {}.keys()", "assert not f()"),
+        ("def f(): return 10 ** 5000", "assert f() > 10 ** 4999"),
         ("def f(): return range(3)", "assert f() == range(3)"),
         ("def f(): return bytearray(b'x')", "assert isinstance(f(), bytearray) or f() == b'x'"),
         ("def f(): return '\\ud800'", "assert f() == '\\ud800'"),

@@ -285,6 +285,8 @@ def _is_cheap(call: ast.Call) -> bool:
             return name in _CHEAP_CALLS and not (name == "sum" and more)
         case ast.Attribute(ast.Name("math"), name):
             return name in _CHEAP_MATH
+        case ast.Attribute(ast.Constant(), "join"):
+            return True
     return False
 
 

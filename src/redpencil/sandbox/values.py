@@ -22,7 +22,7 @@ class Opaque:
 
 
 class Items(Opaque):
-    """What an iterator gave, or a view or queue held: no list, but it can be gone through."""
+    """What an iterator gave: no list, but it can be gone through."""
 
     def __init__(self, kind: str, items: list[Any]) -> None:
         super().__init__(kind)
@@ -30,6 +30,10 @@ class Items(Opaque):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._items)
+
+
+class Collection(Items):
+    """What a queue or a view of a dictionary held."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -57,7 +61,10 @@ def decode(encoded: Any) -> Any:
 
 def shorten(value: object, limit: int = 80) -> str:
     """A value's repr, its middle left out where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        text = f"<{type(value).__name__} with a number too long to show>"
     if len(text) <= limit:
         return text
     half = (limit - 5) // 2
@@ -108,6 +115,7 @@ _DECODERS: dict[str, Any] = {
     "bytearray": bytearray.fromhex,
     "range": lambda parts: range(*map(decode, parts)),
     "items": lambda parts: Items(str(parts[0]), _decode_all(parts[1])),
+    "collection": lambda parts: Collection(str(parts[0]), _decode_all(parts[1])),
     "complex": lambda parts: complex(*map(float.fromhex, parts)),
     "list": _decode_all,
     "tuple": lambda items: tuple(_decode_all(items)),

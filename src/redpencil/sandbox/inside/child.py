@@ -159,7 +159,8 @@ def encode(value: Any, depth: int = 0) -> str:
     if kind.__module__ in ("builtins", "collections", "itertools") and hasattr(kind, "__iter__"):
         items = [item for _, item in zip(range(ITEMS), value, strict=False)]
         if len(items) < ITEMS:
-            return f'{{"items":[{quote(kind.__name__)},{_encode_all(items, depth)}]}}'
+            tag = "collection" if hasattr(kind, "__len__") else "items"
+            return f'{{"{tag}":[{quote(kind.__name__)},{_encode_all(items, depth)}]}}'
     return '{"opaque":' + quote(str(kind.__name__)[:MESSAGE]) + "}"
 
 
