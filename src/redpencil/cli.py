@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redpencil.demos import Broken
     from redpencil.evaluate import Plan
     from redpencil.policy import ModelPolicy
+    from redpencil.tasks import TaskSet
     from redpencil.types import Trace
 
 app = typer.Typer(
@@ -130,14 +131,19 @@ def quickstart(
 def tasks(
     source: Source,
     out: Annotated[Path | None, typer.Option(help="Write the tasks as JSON lines.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run the solutions; exit code 1 where one fails.")
+    ] = False,
 ) -> None:
-    """List the tasks of a source, or export them."""
+    """List the tasks of a source, export them, or check them."""
     from redpencil.files import write_jsonl
     from redpencil.tasks import load
     from redpencil.terminal import console
 
     found = load(source)
-    if out is None:
+    if check:
+        _check_solutions(found)
+    elif out is None:
         for task in found.tasks:
             first_line = task.prompt.split("\n")[0]
             console.print(f"{task.id}  [dim]{task.split}[/]  ", end="", soft_wrap=True)
@@ -145,6 +151,20 @@ def tasks(
     else:
         write_jsonl(out, found.tasks)
     console.print(found.summary, style="bold", soft_wrap=True)
+
+
+def _check_solutions(found: TaskSet) -> None:
+    from redpencil.checkers import PythonChecker
+    from redpencil.tasks import verified
+    from redpencil.terminal import console
+
+    kept, left_out = verified(found.tasks, PythonChecker().check)
+    for task, verdict in left_out:
+        hidden = "" if verdict.detail else "a hidden test fails"
+        console.print(f"{task.id}: {verdict.detail or hidden}", markup=False, soft_wrap=True)
+    console.print(f"{len(kept)} of {len(found.tasks)} pass their own tests.", style="bold")
+    if left_out:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import ast
 import doctest
 import inspect
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +43,22 @@ def from_path(path: Path) -> TaskSet:
         DataError: a file is not Python; the message names it and the line.
     """
     if path.is_dir():
-        return _from_files(sorted(path.rglob("*.py")), path, path.resolve().name)
+        return _from_files(_own_files(path), path, path.resolve().name)
     if not path.is_file():
         raise UsageError(f"no file or folder {path}")
     return _from_files([path], path.parent, path.stem)
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The Python files in a folder, but for hidden folders and virtual environments."""
+    files: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if not path.name.startswith(".") and not (path / "pyvenv.cfg").exists():
+                files += _own_files(path)
+        elif path.suffix == ".py":
+            files.append(path)
+    return files
 
 
 @dataclass
@@ -73,11 +86,11 @@ def _from_files(files: list[Path], root: Path, name: str, visible: int | None = 
 
 def _from_module(module: _Module, prefix: str, visible: int | None, tally: _Tally) -> list[Task]:
     tasks = []
-    for node in module.tree.body:
-        if not isinstance(node, _Definition):
-            continue
+    # Of several definitions of one name the last counts, as it does for whoever imports it.
+    definitions = {node.name: node for node in module.tree.body if isinstance(node, _Definition)}
+    for node in definitions.values():
         docstring = ast.get_docstring(node) or ""
-        prompt, tests, skipped = _read_docstring(docstring)
+        prompt, tests, skipped = read_docstring(docstring)
         tally.skipped_examples += skipped
         if not prompt or not tests:
             tally.without_examples += 1
@@ -88,7 +101,7 @@ def _from_module(module: _Module, prefix: str, visible: int | None, tally: _Tall
                 id=task_id,
                 prompt=prompt,
                 program=None,
-                solution=tidy(module.slice(node)),
+                solution=tidy(module.slice(node, tests)),
                 tests=tuple(tests[:visible]),
                 hidden_tests=tuple(tests[visible:]) if visible else (),
                 setup="",
@@ -98,7 +111,7 @@ def _from_module(module: _Module, prefix: str, visible: int | None, tally: _Tall
     return tasks
 
 
-def _read_docstring(docstring: str) -> tuple[str, list[str], int]:
+def read_docstring(docstring: str) -> tuple[str, list[str], int]:
     """The words before the first example, a test for each usable example, how many are not."""
     try:
         pieces = doctest.DocTestParser().parse(inspect.cleandoc(docstring))
@@ -113,9 +126,11 @@ def _read_docstring(docstring: str) -> tuple[str, list[str], int]:
         if not isinstance(piece, doctest.Example):
             continue
         source, want = piece.source.strip(), piece.want.strip()
-        if not want and not piece.exc_msg and _is_statement(source):
+        if piece.options:
+            skipped += 1
+        elif not want and not piece.exc_msg and _is_statement(source):
             statements.append(source)
-        elif (assertion := _assertion(source, want)) is not None and not piece.options:
+        elif (assertion := _assertion(source, want)) is not None:
             tests.append("\n".join([*statements, assertion]))
         else:
             skipped += 1
@@ -155,22 +170,25 @@ class _Module:
     def __init__(self, text: str, tree: ast.Module) -> None:
         self.tree = tree
         self._lines = text.split("\n")
-        self._providers: dict[str, ast.stmt] = {}
+        self._always = [node for node in tree.body if _provides_unseen(node)]
+        self._providers: dict[str, list[ast.stmt]] = {}
         for node in tree.body:
             for name in _provided_names(node):
-                self._providers.setdefault(name, node)
+                self._providers.setdefault(name, []).append(node)
 
-    def slice(self, definition: _Definition) -> str:
-        """The definition and, before and after it as in the file, what it needs; no docstrings."""
+    def slice(self, definition: _Definition, tests: Iterable[str]) -> str:
+        """The definition with all that it and its tests need, as in the file; no docstrings."""
         needed: list[ast.stmt] = []
-        waiting: list[ast.stmt] = [definition]
+        waiting: list[ast.AST] = [definition, *self._always, *map(ast.parse, tests)]
         while waiting:
             node = waiting.pop()
             if node in needed:
                 continue
-            needed.append(node)
-            names = (name.id for name in ast.walk(node) if isinstance(name, ast.Name))
-            waiting += [self._providers[name] for name in names if name in self._providers]
+            if isinstance(node, ast.stmt):
+                needed.append(node)
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Name):
+                    waiting += self._providers.get(inner.id, [])
         ordered = [node for node in self.tree.body if node in needed]
         return "\n".join(self._source(node) for node in ordered)
 
@@ -190,14 +208,28 @@ class _Module:
         return "\n".join(self._lines[number - 1] for number in numbers if number not in dropped)
 
 
-def _provided_names(node: ast.stmt) -> list[str]:
+def _provides_unseen(node: ast.stmt) -> bool:
+    """Whether the statement does something that no name tells: `__future__`, a star import."""
+    return isinstance(node, ast.ImportFrom) and (
+        node.module == "__future__" or any(alias.name == "*" for alias in node.names)
+    )
+
+
+def _provided_names(node: ast.stmt) -> set[str]:
+    """The names that a statement binds or changes, within `try`, `if` and the like too."""
     if isinstance(node, _Definition):
-        return [node.name]
+        return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return [
-            name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
-        ]
-    return []
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    names = {
+        inner.id
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store | ast.Del)
+    }
+    for inner in ast.iter_child_nodes(node):
+        statements = [inner] if isinstance(inner, ast.stmt) else []
+        if isinstance(inner, ast.ExceptHandler):
+            statements = inner.body
+        for statement in statements:
+            names |= _provided_names(statement)
+    return names

@@ -28,7 +28,7 @@ def tidy(code: str) -> str:
     """Code as it comes onto a page: line ends and tabs normalised, no blank or trailing space.
 
     Where dropping blank lines or trailing space would change what the code means, inside a string
-    of several lines for one, they stay.
+    of several lines for one, or where nobody can tell since it does not parse, they stay.
     """
     page = editor.load_page(code)
     compact = editor.page_text(tuple(line.rstrip() for line in page if line.strip()))
@@ -45,4 +45,4 @@ def _same_program(left: str, right: str) -> bool:
     try:
         return ast.dump(ast.parse(left)) == ast.dump(ast.parse(right))
     except (SyntaxError, ValueError):
-        return True
+        return False
