@@ -79,6 +79,25 @@ def test_runs_see_neither_each_other_nor_our_environment() -> None:
     assert run(program, ["assert 'REDPENCIL_SECRET' not in f(1)[0]"]).solved
 
 
+def test_a_hidden_test_that_cannot_be_split_is_never_sent() -> None:
+    reader = (
+        "import gc, sys\n"
+        "def f(x):\n"
+        "    found, frame = [], sys._getframe(0)\n"
+        "    while frame:\n"
+        "        found += [repr(frame.f_locals)]\n"
+        "        for code in gc.get_objects() + [frame.f_code]:\n"
+        "            found += [repr(getattr(code, 'co_consts', ''))]\n"
+        "        frame = frame.f_back\n"
+        "    return any('emases nepo' in text[::-1] for text in found)\n"
+    )
+    hidden = "for word in ['open sesame']:\n    assert f(1) != word"
+    verdict = run(reader, ["assert f(1) == False"], hidden_tests=[hidden])
+    assert verdict.status is Status.PASSED
+    assert (verdict.hidden_passed, verdict.hidden_total, verdict.inside) == (0, 1, 0)
+    assert not verdict.solved
+
+
 def test_many_threads_may_run_programs_at_once() -> None:
     programs = [f"def f(x):\n    return x + {n}\n" for n in range(12)]
     with ThreadPoolExecutor(4) as pool:

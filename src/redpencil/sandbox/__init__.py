@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from redpencil.sandbox.limits import Limits
 from redpencil.sandbox.pool import RUNG_VARIABLE, Program, Sandbox, default, run, rung_asked_for
+from redpencil.sandbox.split import can_be_hidden
 from redpencil.sandbox.worker import Rung
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Program",
     "Rung",
     "Sandbox",
+    "can_be_hidden",
     "default",
     "run",
     "rung_asked_for",

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
+import msgspec
+
 from redpencil.errors import SandboxError, UsageError
 from redpencil.provenance import usable_cores
 from redpencil.sandbox.limits import Limits
@@ -36,7 +38,9 @@ class Program:
     setup: str = ""
     """Code run after the program and before the tests."""
     hidden_tests: Sequence[str] = ()
-    """Further tests, of which the verdict's feedback says nothing."""
+    """Further tests, of which the verdict's feedback says nothing. One that cannot be split would
+    have to enter the program's process, where the program could read it: it never does, and so it
+    never passes."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,14 @@ class _Prepared:
     request: bytes
     visible: Sequence[SplitTest]
     hidden: Sequence[SplitTest]
+    """Those that can be split."""
+    hidden_total: int
     token: str
 
     def verdict(self, answer: Answer | SandboxError, limits: Limits, rung: Rung) -> Verdict:
         if isinstance(answer, Answer):
-            return conclude(answer, self.visible, self.hidden, self.token, limits, rung)
+            verdict = conclude(answer, self.visible, self.hidden, self.token, limits, rung)
+            return msgspec.structs.replace(verdict, hidden_total=self.hidden_total)
         return Verdict(
             status=Status.INFRA_ERROR,
             passed=0,
@@ -58,7 +65,7 @@ class _Prepared:
             detail=str(answer),
             seconds=0.0,
             rung=rung.value,
-            hidden_total=len(self.hidden),
+            hidden_total=self.hidden_total,
         )
 
 
@@ -69,14 +76,14 @@ def _prepare(program: Program, limits: Limits) -> _Prepared:
     text = program.text.removeprefix("\ufeff").encode("utf-8", "replace").decode()
     names = redefined(text)
     visible = [split(test, names) for test in program.tests]
-    hidden = [split(test, names) for test in program.hidden_tests]
+    hidden = [part for test in program.hidden_tests if not (part := split(test, names)).inside]
     token = secrets.token_hex(16)
     tests = [
         (test.prelude, test.expressions, token if test.inside else None)
         for test in (*visible, *hidden)
     ]
     request = marshal.dumps((text, program.setup, tests, limits.wall, limits.memory))
-    return _Prepared(request, visible, hidden, token)
+    return _Prepared(request, visible, hidden, len(program.hidden_tests), token)
 
 
 class Sandbox:

@@ -98,6 +98,15 @@ def redefined(program: str) -> frozenset[str]:
     return frozenset(SAFE.keys() & _DEFINITION.findall(program))
 
 
+def can_be_hidden(test: str, solution: str) -> bool:
+    """Whether a test can be split, so that its expectation stays out of the program's reach.
+
+    Raises:
+        DataError: the test is not Python.
+    """
+    return not split(test, redefined(solution)).inside
+
+
 @lru_cache(maxsize=4096)
 def split(source: str, redefined: frozenset[str] = frozenset()) -> SplitTest:
     """Split one test.

@@ -90,7 +90,7 @@ def _from_module(module: _Module, prefix: str, visible: int | None, tally: _Tall
     definitions = {node.name: node for node in module.tree.body if isinstance(node, _Definition)}
     for node in definitions.values():
         docstring = ast.get_docstring(node) or ""
-        prompt, tests, skipped = read_docstring(docstring)
+        prompt, tests, skipped = _read_docstring(docstring)
         tally.skipped_examples += skipped
         if not prompt or not tests:
             tally.without_examples += 1
@@ -111,7 +111,7 @@ def _from_module(module: _Module, prefix: str, visible: int | None, tally: _Tall
     return tasks
 
 
-def read_docstring(docstring: str) -> tuple[str, list[str], int]:
+def _read_docstring(docstring: str) -> tuple[str, list[str], int]:
     """The words before the first example, a test for each usable example, how many are not."""
     try:
         pieces = doctest.DocTestParser().parse(inspect.cleandoc(docstring))

