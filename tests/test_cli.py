@@ -153,6 +153,21 @@ def test_the_program_may_be_imported_as_a_module(redpencil: Run, shop: Path) -> 
     assert json.loads(result.stdout)["inside"] == 0
 
 
+def test_objects_may_be_what_is_tested(redpencil: Run, shop: Path) -> None:
+    (shop / "shop.py").write_text(
+        "class Bag:\n    def __init__(s, *n): s.n = n\n    def __len__(s): return len(s.n)\n"
+    )
+    (shop / "tests.py").write_text(
+        "from shop import Bag\nassert len(Bag(1, 2)) == 2\nassert not Bag()"
+    )
+    right = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert "2 of 2 tests pass" in right.stdout
+    assert "2 judged inside" in right.stdout
+    (shop / "tests.py").write_text("from shop import Bag\nassert len(Bag(1, 2)) == 3")
+    wrong = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
+    assert wrong.returncode == 1
+
+
 def test_tests_may_import_installed_packages(redpencil: Run, shop: Path) -> None:
     (shop / "tests.py").write_text("import msgspec\nassert msgspec.json.encode(double(4)) == b'8'")
     (shop / "shop.py").write_text(RIGHT)

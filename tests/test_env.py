@@ -178,6 +178,14 @@ def test_traces_have_one_json_form(double: Task) -> None:
         msgspec.json.decode(data.replace(b'"seed":', b'"surprise":0,"seed":'), type=Trace)
 
 
+def test_only_a_trusting_checker_believes_objects(double: Task) -> None:
+    always = "class double:\n    def __init__(s, n): pass\n    def __eq__(s, o): return True\n"
+    assert not PythonChecker().check(always, double).solved
+    believed = PythonChecker(trusting=True).check(always, double)
+    assert believed.status is Status.PASSED
+    assert believed.inside == believed.total
+
+
 def test_a_page_is_run_once(double: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
 

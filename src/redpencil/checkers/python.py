@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 from redpencil.sandbox import Limits, Sandbox, default
 from redpencil.types import Status, Task, Verdict
@@ -22,6 +23,9 @@ class PythonChecker:
     limits: Limits = field(default_factory=Limits)
     sandbox: Sandbox | None = None
     """Where programs run; None is the process's own."""
+    trusting: bool = False
+    """Whether tests that do not pass as judged from outside may pass judged inside, where objects
+    that are no plain data can be told to be equal, and could deceive."""
     remembered: int = 4096
     """How many verdicts are kept; 0 runs every page."""
     _verdicts: dict[_Key, Verdict] = field(
@@ -42,12 +46,26 @@ class PythonChecker:
         key = text, task.tests, task.hidden_tests, task.setup
         verdict = self._verdicts.get(key)
         if verdict is None:
-            verdict = (self.sandbox or default()).run(
-                text, task.tests, self.limits, setup=task.setup, hidden_tests=task.hidden_tests
-            )
+            verdict = self._run(text, task)
             if verdict.status is not Status.INFRA_ERROR and self.remembered:
                 with self._lock:
                     self._verdicts[key] = verdict
                     if len(self._verdicts) > self.remembered:
                         del self._verdicts[next(iter(self._verdicts))]
+        return verdict
+
+    def _run(self, text: str, task: Task) -> Verdict:
+        run = partial(
+            (self.sandbox or default()).run,
+            text,
+            task.tests,
+            self.limits,
+            setup=task.setup,
+            hidden_tests=task.hidden_tests,
+        )
+        verdict = run()
+        if self.trusting and verdict.status is Status.FAILED and verdict.inside < verdict.total:
+            inside = run(whole=True)
+            if inside.passed > verdict.passed:
+                return inside
         return verdict

@@ -20,7 +20,7 @@ import msgspec
 from redpencil.errors import SandboxError, UsageError
 from redpencil.provenance import usable_cores
 from redpencil.sandbox.limits import Limits
-from redpencil.sandbox.split import SplitTest, redefined, split
+from redpencil.sandbox.split import SplitTest, redefined, split, whole
 from redpencil.sandbox.verdict import conclude
 from redpencil.sandbox.worker import Answer, Rung, Worker
 from redpencil.types import Status, Verdict
@@ -41,6 +41,9 @@ class Program:
     """Further tests, of which the verdict's feedback says nothing. One that cannot be split would
     have to enter the program's process, where the program could read it: it never does, and so it
     never passes."""
+    whole: bool = False
+    """Judge every visible test inside: for tests of objects that are no plain data, by people who
+    have no wish to be deceived."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _prepare(program: Program, limits: Limits) -> _Prepared:
     # Lone surrogates cannot be written to the process: it would not be a source file either.
     text = program.text.removeprefix("\ufeff").encode("utf-8", "replace").decode()
     names = redefined(text)
-    visible = [split(test, names) for test in program.tests]
+    visible = [whole(test) if program.whole else split(test, names) for test in program.tests]
     hidden = [part for test in program.hidden_tests if not (part := split(test, names)).inside]
     token = secrets.token_hex(16)
     tests = [
@@ -146,6 +149,7 @@ class Sandbox:
         *,
         setup: str = "",
         hidden_tests: Sequence[str] = (),
+        whole: bool = False,
     ) -> Verdict:
         """Run a program, then its setup, then its tests, and judge; the arguments are `Program`'s.
 
@@ -158,7 +162,7 @@ class Sandbox:
             SandboxError: this machine has no rung but `rlimits`, which was not asked for.
         """
         limits, rung = limits or Limits(), self.rung
-        prepared = _prepare(Program(program, tests, setup, hidden_tests), limits)
+        prepared = _prepare(Program(program, tests, setup, hidden_tests, whole), limits)
         with self._worker() as worker:
             try:
                 answer: Answer | SandboxError = worker.ask(prepared.request, limits)

@@ -118,13 +118,20 @@ def split(source: str, redefined: frozenset[str] = frozenset()) -> SplitTest:
     Raises:
         DataError: the test is not Python.
     """
+    inside = whole(source)
+    return (
+        _split(source, frozenset()) or (_split(source, redefined) if redefined else None) or inside
+    )
+
+
+def whole(source: str) -> SplitTest:
+    """One test that is to be judged inside.
+
+    Raises:
+        DataError: the test is not Python.
+    """
     try:
-        inside = SplitTest(source, compile(source, "<test>", "exec", dont_inherit=True))
-        return (
-            _split(source, frozenset())
-            or (_split(source, redefined) if redefined else None)
-            or inside
-        )
+        return SplitTest(source, compile(source, "<test>", "exec", dont_inherit=True))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"a test is not Python: {clip(source)}: {error}") from error
 
