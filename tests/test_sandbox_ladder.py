@@ -112,6 +112,27 @@ def test_an_ordinary_user_gets_all_of_it(files: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("rung", list(Rung))
+def test_packages_may_lie_anywhere(rung: Rung, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("VALUE = 1\n")
+    tmp_path.chmod(0o755)
+    program = "import mine, os\ndef f(x): return x + mine.VALUE + len(os.listdir('.'))\n"
+    with Sandbox(rung, 1, [str(tmp_path)]) as sandbox, Sandbox(rung, 1) as bare:
+        try:
+            assert bare.run(program, TESTS).detail.startswith("ModuleNotFoundError")
+        except SandboxError as error:
+            pytest.skip(str(error))
+        verdict = sandbox.run(program, TESTS)
+        assert verdict.solved, verdict.detail
+
+
+@needs_full
+def test_a_virtual_environment_is_out_of_sight() -> None:
+    program = f"import os\ndef f(x): return os.path.exists({sys.prefix!r})"
+    with Sandbox(Rung.FULL, 1) as sandbox:
+        assert sandbox.run(program, [f"assert f(1) is {sys.prefix == sys.base_prefix}"]).solved
+
+
+@pytest.mark.parametrize("rung", list(Rung))
 def test_a_worker_that_dies_is_replaced(rung: Rung) -> None:
     with Sandbox(rung, 1) as sandbox:
         try:

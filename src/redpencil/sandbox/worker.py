@@ -269,8 +269,9 @@ def _start_interpreter(descriptor: int) -> subprocess.Popen[bytes]:
 
 def _readable_folders(packages: Sequence[str]) -> list[str]:
     """What an interpreter needs: its library, the shared libraries, time zones, packages."""
-    python = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-    python.append(os.path.join(sys.base_prefix, "lib"))
+    # Of the interpreter itself: a virtual environment's own paths hold its packages.
+    python = [os.path.join(prefix, "lib") for prefix in (sys.base_prefix, sys.base_exec_prefix)]
+    python.append(sysconfig.get_path("stdlib"))
     wanted = [
         path for path in (*_LIBRARIES, _TIME_ZONES, *python, *packages) if os.path.isdir(path)
     ]
