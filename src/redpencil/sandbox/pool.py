@@ -209,12 +209,14 @@ class Sandbox:
 
 
 def _cores(workers: int) -> list[int | None]:
-    """Where each worker runs: on a core of its own where they take all cores, else anywhere.
+    """A core for each worker, since a fork that stays on its core is cheaper by a tenth.
 
-    A fork that stays on its core is cheaper by a seventh.
+    Other processes begin with other cores. More workers than cores run anywhere.
     """
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return [*usable] if workers == len(usable) else [None] * workers
+    if workers > len(usable):
+        return [None] * workers
+    return [usable[(os.getpid() + index) % len(usable)] for index in range(workers)]
 
 
 def _climb(rung: Rung | None, core: int | None, packages: Sequence[str]) -> Worker:
