@@ -1,0 +1,81 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 done (or repaired, or all tests passed), 1 not repaired or not passed, 2 an error
+of use, 130 interrupted. Commands import what they need when they run, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from typing import Annotated, NoReturn
+
+import typer
+
+import redpencil
+from redpencil.cli import data, files, sandbox, traces, training
+from redpencil.errors import RedpencilError
+
+app = typer.Typer(
+    name="redpencil",
+    help="Small language models that think by editing: one command a turn, on a page that runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(training.quickstart)
+app.command()(data.tasks)
+app.command()(files.check)
+app.command()(data.demos)
+app.command()(training.sft)
+app.command()(training.rl)
+app.command("eval")(traces.evaluate)
+app.command()(traces.rollout)
+app.command()(traces.play)
+app.command()(traces.report)
+app.command()(files.repair)
+
+sandbox_app = typer.Typer(help="The sandbox that programs run in.", no_args_is_help=True)
+sandbox_app.command()(sandbox.check)
+app.add_typer(sandbox_app, name="sandbox")
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line and exit code 2."""
+    # What the libraries below us are going to change is news for us, not for whoever runs this.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except RedpencilError as error:
+        from redpencil.terminal import fail
+
+        fail(str(error))
+        sys.exit(2)
+    except _Interrupted:
+        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C; not a KeyboardInterrupt, which Typer would turn into exit code 1."""
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise _Interrupted
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"redpencil {redpencil.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Small language models that think by editing: one command a turn, on a page that runs."""

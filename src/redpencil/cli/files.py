@@ -1,0 +1,143 @@
+"""Commands for a person's own files: a program and its tests."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redpencil.cli.options import Adapter, Constrained, MaxTurns, Model, Tests, Timeout
+from redpencil.errors import UsageError
+
+if TYPE_CHECKING:
+    from redpencil.checkers import PythonChecker
+
+
+def check(
+    program: Annotated[Path, typer.Argument(help="The program, a Python file.")],
+    tests: Tests,
+    timeout: Timeout = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Run one program against a file of tests; exit code 0 only when all pass."""
+    import msgspec
+
+    from redpencil.editor import load_page, page_text
+    from redpencil.repair import repair_task
+    from redpencil.terminal import console
+
+    task = repair_task(_program(program), *_tests(tests, program))
+    with _files_checker(timeout) as checker:
+        verdict = checker.check(page_text(load_page(task.program or "")), task)
+    if as_json:
+        fields = ("status", "passed", "total", "detail", "seconds", "rung", "inside")
+        sys.stdout.buffer.write(
+            msgspec.json.encode({name: getattr(verdict, name) for name in fields}) + b"\n"
+        )
+    else:
+        colour = "green" if verdict.solved else "red"
+        inside = f", {verdict.inside} judged inside" if verdict.inside else ""
+        console.print(
+            f"[{colour}]{verdict.status.value.replace('_', ' ')}[/]: "
+            f"{verdict.passed} of {verdict.total} tests pass ({verdict.seconds:.2f} s{inside})"
+        )
+        if verdict.detail:
+            console.print(verdict.detail, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if verdict.solved else 1)
+
+
+def repair(
+    file: Annotated[Path, typer.Argument(help="The broken program, a Python file.")],
+    tests: Tests,
+    adapter: Adapter = None,
+    model: Model = "smollm2-135m",
+    prompt: Annotated[str | None, typer.Option(help="What the program should do.")] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="The first greedy, others sampled.")] = 4,
+    max_turns: MaxTurns = 10,
+    timeout: Timeout = 10.0,
+    constrained: Constrained = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the repair to the file.")] = False,
+) -> None:
+    """Repair a program so that it passes tests, and print a diff."""
+    from redpencil import terminal
+    from redpencil.editor import page_text
+    from redpencil.engine.weights import load_model
+    from redpencil.files import atomic_write
+    from redpencil.repair import DEFAULT_PROMPT, repair_task, require_broken
+    from redpencil.repair import repair as run
+
+    text = _program(file)
+    task = repair_task(text, *_tests(tests, file), prompt or DEFAULT_PROMPT)
+    with _files_checker(timeout) as checker:
+        require_broken(task, checker)
+        weights = load_model(model, adapter or _trained_adapter(model))
+        from redpencil.engine.local import LocalEngine
+        from redpencil.policy import ModelPolicy
+
+        engine = LocalEngine(*weights)
+        policies = (
+            ModelPolicy(
+                engine, model, temperature=0.0 if attempt == 0 else 0.8, constrained=constrained
+            )
+            for attempt in range(attempts)
+        )
+        with terminal.progress("Repair", attempts) as advance:
+            for trace in run(task, policies, checker, max_turns=max_turns):
+                advance("repaired" if trace.solved else "not yet")
+    if not trace.solved:
+        terminal.console.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
+        raise typer.Exit(1)
+    repaired = page_text(trace.final.page)
+    terminal.console.print(terminal.diff(text, repaired, file.name))
+    if write:
+        with atomic_write(file) as target:
+            target.write(repaired.encode())
+        terminal.console.print(f"Written to {file}.")
+
+
+def _trained_adapter(model: str) -> Path | None:
+    """The adapter that the quickstart trained, for the model that it trains."""
+    if model != "smollm2-135m":
+        return None
+    adapter = Path("runs/quickstart/grpo/adapter")
+    if not adapter.is_dir():
+        raise UsageError(
+            "no trained adapter here: name one with --adapter, or let `redpencil quickstart` "
+            f"train one into {adapter}"
+        )
+    return adapter
+
+
+def _program(path: Path) -> str:
+    """The text of a Python file, which may well be broken."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a Python file: it is not UTF-8 text") from error
+
+
+def _tests(path: Path, program: Path) -> tuple[tuple[str, ...], str]:
+    from redpencil.checkers.testfile import read_tests
+
+    return read_tests(path, program.stem)
+
+
+@contextlib.contextmanager
+def _files_checker(timeout: float) -> Iterator[PythonChecker]:
+    """A checker for a person's own files, which may import what is installed beside redpencil."""
+    import sysconfig
+
+    from redpencil.checkers import PythonChecker
+    from redpencil.sandbox import Limits, Sandbox, rung_asked_for
+
+    packages = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    with Sandbox(rung_asked_for(), workers=1, packages=list(packages)) as sandbox:
+        yield PythonChecker(Limits(wall=timeout), sandbox, trusting=True)

@@ -1,0 +1,84 @@
+"""Options that commands share, and how what is typed becomes a value."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+
+from redpencil.errors import UsageError
+
+Model = Annotated[
+    str, typer.Option(help="Hugging Face id, folder, or smollm2-135m.", show_default=True)
+]
+Adapter = Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
+Seed = Annotated[int, typer.Option(help="Settles everything random.")]
+Tests = Annotated[Path, typer.Option(help="File of asserts, or of tests as pytest runs them.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds that one run of the tests has.")]
+Corruptions = Annotated[str, typer.Option(help="Corruptions of a program: a number or LEAST-MOST.")]
+Kinds = Annotated[
+    Literal["paper", "bugs", "slips", "all"],
+    typer.Option(help="The paper's corruptions, bugs that people write, slips, or all."),
+]
+MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.")]
+IdleTurns = Annotated[
+    int | None, typer.Option(min=1, help="End an episode after so many turns without a change.")
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="builtin[:SPLIT], mbpp[:SPLIT], humaneval, doctest:PATH or jsonl:PATH.",
+        show_default=False,
+    ),
+]
+Method = Annotated[
+    Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
+Constrained = Annotated[
+    bool, typer.Option("--constrained", help="Sample only commands that the page can take.")
+]
+Samples = Annotated[int, typer.Option(min=1, help="Traces of each program.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs.")]
+Variants = Annotated[
+    int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
+]
+
+Options = TypeVar("Options")
+
+
+def taking(
+    options: type[Options],
+) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Give a command, whose one parameter is a dataclass, an option for each field of it."""
+
+    def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def spread(**values: Any) -> None:
+            command(options(**values))
+
+        # Where Typer looks for the options of a command.
+        spread.__signature__ = inspect.signature(options, eval_str=True)  # type: ignore[attr-defined]
+        return spread
+
+    return decorate
+
+
+def corruption_range(text: str) -> tuple[int, int]:
+    """The least and the most of `--corruptions`.
+
+    Raises:
+        UsageError: the text is no such range.
+    """
+    least, _, most = text.partition("-")
+    try:
+        bounds = int(least), int(most or least)
+    except ValueError:
+        bounds = (0, 0)
+    if not 1 <= bounds[0] <= bounds[1]:
+        raise UsageError(f"--corruptions takes a number or LEAST-MOST such as 1-3, found {text!r}")
+    return bounds

@@ -1,0 +1,225 @@
+"""Commands that make traces, by a model or by a person, and the one that shows them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redpencil.cli.options import (
+    Adapter,
+    Constrained,
+    Corruptions,
+    IdleTurns,
+    Kinds,
+    Limit,
+    MaxTurns,
+    Method,
+    Model,
+    Samples,
+    Seed,
+    Source,
+    Temperature,
+    Variants,
+    corruption_range,
+    taking,
+)
+from redpencil.errors import UsageError
+
+if TYPE_CHECKING:
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import Broken
+    from redpencil.evaluate import Plan
+    from redpencil.policy import ModelPolicy
+    from redpencil.types import Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """What `eval` takes."""
+
+    source: Source
+    out: Annotated[Path, typer.Option(help="Folder for traces.jsonl and results.json.")]
+    method: Method = "coe"
+    model: Model = "smollm2-135m"
+    adapter: Adapter = None
+    samples: Samples = 1
+    temperature: Temperature = 0.0
+    constrained: Constrained = False
+    limit: Limit = None
+    variants: Variants = 1
+    corruptions: Corruptions = "1-3"
+    kinds: Kinds = "all"
+    max_turns: MaxTurns = 10
+    idle_turns: IdleTurns = None
+    seed: Seed = 0
+
+    def plan(self) -> Plan:
+        """What is to be sampled."""
+        from redpencil.env import EditRules
+        from redpencil.evaluate import Plan
+
+        return Plan(
+            method=self.method,
+            tasks=self.source,
+            base_model=self.model,
+            adapter=str(self.adapter) if self.adapter else None,
+            samples=self.samples,
+            temperature=self.temperature,
+            constrained=self.constrained,
+            rules=EditRules(max_turns=self.max_turns, idle_turns=self.idle_turns),
+            limit=self.limit,
+            variants=self.variants,
+            corruptions=corruption_range(self.corruptions),
+            kinds=self.kinds,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutOptions(EvalOptions):
+    """What `rollout` takes: the same, with other defaults."""
+
+    out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")]
+    samples: Samples = 4
+    temperature: Temperature = 1.0
+
+
+@taking(EvalOptions)
+def evaluate(options: EvalOptions) -> None:
+    """Measure how many broken programs a model repairs."""
+    from redpencil import terminal
+    from redpencil.evaluate import evaluate as run
+
+    plan, out = options.plan(), options.out
+    broken, policy, checker = _set_up(plan)
+    with _solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
+        results = run(plan, broken, policy, checker, out, command=_command(), on_trace=on_trace)
+    terminal.console.print(terminal.results_table([(plan.method, results)]))
+
+
+@taking(RolloutOptions)
+def rollout(options: RolloutOptions) -> None:
+    """Sample a model's traces to a file; the same command again goes on where it stopped."""
+    from redpencil import terminal
+    from redpencil.evaluate import sample
+
+    plan, out = options.plan(), options.out
+    broken, policy, checker = _set_up(plan)
+    with _solved_progress("Sample", len(broken) * plan.samples) as on_trace:
+        traces = sample(plan, broken, policy, checker, out, on_trace=on_trace)
+    solved = sum(trace.solved for trace in traces)
+    terminal.console.print(f"{len(traces)} traces in {out}, {solved} of them solved.")
+
+
+def play(
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="The task's id; default any.")
+    ] = None,
+    source: Annotated[str, typer.Option("--tasks", help="Task source.")] = "builtin",
+    out: Annotated[Path | None, typer.Option(help="Append the trace to this file.")] = None,
+    corruptions: Corruptions = "1",
+    kinds: Kinds = "all",
+    max_turns: MaxTurns = 10,
+    seed: Seed = 0,
+) -> None:
+    """Be the policy yourself: see what a model sees, and mend the program command by command."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants, donors
+    from redpencil.env import EditEnv, EditRules
+    from redpencil.files import append_jsonl
+    from redpencil.policy import HumanPolicy
+    from redpencil.rollout import Episode
+    from redpencil.rollout import rollout as run
+    from redpencil.tasks import load, pick
+
+    checker = PythonChecker()
+    found = load(source).tasks
+    task, lines = pick(found, task_id, seed), donors(found)
+    made = broken_variants(
+        [task], 1, corruption_range(corruptions), seed, checker, lines=lines, kinds=kinds
+    )
+    broken = next(made, None)
+    if broken is None:
+        raise UsageError(f"{task.id} cannot be broken so that its tests notice: take another task")
+    terminal.console.print(f"[bold]{task.id}[/]: Ctrl-D gives up.\n")
+    policy = HumanPolicy(terminal.show_page, terminal.ask_command)
+    env = EditEnv(broken.task, checker, EditRules(max_turns=max_turns))
+    (trace,) = run([Episode(env, seed, broken.corruptions)], policy)
+    if out is not None:
+        append_jsonl(out, [trace])
+    terminal.console.print(terminal.outcome(trace))
+    raise typer.Exit(0 if trace.solved else 1)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a run or an evaluation, or a file of traces.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The page; default FOLDER/report.html.")] = None,
+    title: Annotated[str, typer.Option()] = "redpencil",
+) -> None:
+    """Turn results into one HTML page, with the traces to step through."""
+    from redpencil.report import from_folder, write
+    from redpencil.terminal import console
+
+    path = out or (folder / "report.html" if folder.is_dir() else folder.with_suffix(".html"))
+    write(path, title, *from_folder(folder))
+    console.print(str(path), soft_wrap=True)
+
+
+def _set_up(plan: Plan) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
+    """The broken programs of a plan, and who is to mend and to check them."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants
+    from redpencil.engine.weights import load_model
+    from redpencil.tasks import load
+
+    if plan.samples > 1 and plan.temperature == 0:
+        raise UsageError("samples at temperature 0 are all the same: give --temperature, such as 1")
+    found = load(plan.tasks)
+    terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    checker = PythonChecker()
+    made = broken_variants(
+        found.tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
+    )
+    broken = list(itertools.islice(made, plan.limit))
+    adapter = None if plan.adapter is None else Path(plan.adapter)
+    weights = load_model(plan.base_model, adapter)
+    from redpencil.engine.local import LocalEngine
+    from redpencil.policy import ModelPolicy
+
+    engine = LocalEngine(*weights)
+    policy = ModelPolicy(
+        engine, plan.base_model, temperature=plan.temperature, constrained=plan.constrained
+    )
+    return broken, policy, checker
+
+
+@contextlib.contextmanager
+def _solved_progress(what: str, total: int) -> Iterator[Callable[[Trace], None]]:
+    """A bar that counts traces, and those of them that are solved."""
+    from redpencil import terminal
+
+    solved = 0
+    with terminal.progress(what, total) as advance:
+
+        def on_trace(trace: Trace) -> None:
+            nonlocal solved
+            solved += trace.solved
+            advance(f"{solved} solved")
+
+        yield on_trace
+
+
+def _command() -> str:
+    return shlex.join(["redpencil", *sys.argv[1:]])

@@ -1,0 +1,106 @@
+"""Commands that train: the whole pipeline once, SFT, GRPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redpencil.cli.options import (
+    Corruptions,
+    IdleTurns,
+    Kinds,
+    MaxTurns,
+    Model,
+    Seed,
+    corruption_range,
+)
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/quickstart"),
+    seed: Seed = 0,
+) -> None:
+    """Everything once, small: tasks, demonstrations, SFT, GRPO, evaluation, report."""
+    from redpencil.quickstart import Quickstart
+    from redpencil.quickstart import quickstart as run
+
+    run(out, Quickstart(seed=seed))
+
+
+def sft(
+    demos: Annotated[Path, typer.Option(help="File of demonstrations (JSON lines).")],
+    out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    model: Model = "smollm2-135m",
+    epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
+    seed: Seed = 0,
+) -> None:
+    """Fine-tune a LoRA adapter on demonstrations."""
+    from redpencil import terminal
+    from redpencil.engine.weights import require_torch
+    from redpencil.files import read_jsonl
+    from redpencil.types import Trace
+
+    traces = read_jsonl(demos, Trace)
+    require_torch()
+    from redpencil.train.sft import SftRecipe, train_sft
+
+    recipe = SftRecipe(model=model, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    with terminal.training_progress("Fine-tune (SFT)") as update:
+        report = train_sft(traces, recipe, out, update)
+    terminal.console.print(
+        f"{report.steps} steps on {report.tokens:,} tokens of {report.traces} traces, "
+        f"{report.action_tokens:,} of them the model's own; {report.left_out} too long.\n"
+        f"The adapter is in {out / 'adapter'}."
+    )
+
+
+def rl(
+    source: Annotated[str, typer.Option("--tasks", help="Task source.")],
+    adapter: Annotated[Path, typer.Option(help="Adapter to start from, as SFT makes it.")],
+    out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    model: Model = "smollm2-135m",
+    steps: Annotated[int, typer.Option(min=1)] = 100,
+    tasks_per_step: Annotated[int, typer.Option(min=1)] = 4,
+    group: Annotated[int, typer.Option(min=2, help="Traces of each task in a step.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
+    kl: Annotated[float, typer.Option(min=0.0)] = 0.01,
+    credit: Annotated[str, typer.Option(help="Credit rule: paper or outcome.")] = "paper",
+    corruptions: Corruptions = "1-3",
+    kinds: Kinds = "all",
+    max_turns: MaxTurns = 10,
+    idle_turns: IdleTurns = None,
+    seed: Seed = 0,
+) -> None:
+    """Train an adapter further by GRPO with rewards per turn."""
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.demos import broken_variants
+    from redpencil.engine.weights import require_torch
+    from redpencil.env import EditRules
+    from redpencil.tasks import load
+
+    found = load(source)
+    require_torch()
+    from redpencil.train.grpo import GrpoRecipe, train_grpo
+
+    checker = PythonChecker()
+    variants = list(
+        broken_variants(found.tasks, 1, corruption_range(corruptions), seed, checker, kinds=kinds)
+    )
+    recipe = GrpoRecipe(
+        model=model,
+        steps=steps,
+        tasks_per_step=tasks_per_step,
+        group=group,
+        learning_rate=learning_rate,
+        kl=kl,
+        credit=credit,
+        rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
+        seed=seed,
+    )
+    with terminal.training_progress("Reinforce (GRPO)") as update:
+        trained = train_grpo(variants, adapter, recipe, checker, out, update)
+    terminal.console.print(f"The adapter is in {trained}.")
