@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-
-import msgspec
+from typing import Any
 
 from redpencil.errors import SandboxError, UsageError
 from redpencil.provenance import usable_cores
@@ -59,8 +58,9 @@ class _Prepared:
 
     def verdict(self, answer: Answer | SandboxError, limits: Limits, rung: Rung) -> Verdict:
         if isinstance(answer, Answer):
-            verdict = conclude(answer, self.visible, self.hidden, self.token, limits, rung)
-            return msgspec.structs.replace(verdict, hidden_total=self.hidden_total)
+            return conclude(
+                answer, self.visible, self.hidden, self.hidden_total, self.token, limits, rung
+            )
         return Verdict(
             status=Status.INFRA_ERROR,
             passed=0,
@@ -259,16 +259,9 @@ def default() -> Sandbox:
         return _default
 
 
-def run(
-    program: str,
-    tests: Sequence[str],
-    limits: Limits | None = None,
-    *,
-    setup: str = "",
-    hidden_tests: Sequence[str] = (),
-) -> Verdict:
-    """`Sandbox.run` of the process's own sandbox."""
-    return default().run(program, tests, limits, setup=setup, hidden_tests=hidden_tests)
+def run(program: str, tests: Sequence[str], *arguments: Any, **named: Any) -> Verdict:
+    """`Sandbox.run` of the process's own sandbox, which takes the same arguments."""
+    return default().run(program, tests, *arguments, **named)
 
 
 def rung_asked_for() -> Rung | None:

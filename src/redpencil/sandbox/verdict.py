@@ -24,6 +24,7 @@ def conclude(
     answer: Answer,
     visible: Sequence[SplitTest],
     hidden: Sequence[SplitTest],
+    hidden_total: int,
     token: str,
     limits: Limits,
     rung: Rung,
@@ -31,6 +32,8 @@ def conclude(
     """The verdict on a program that ran.
 
     Args:
+        hidden: those of its hidden tests that were sent to it.
+        hidden_total: how many there are, sent or not.
         token: what a test judged inside answers where it holds.
     """
     outcomes = _read_outcomes(answer, [*visible, *hidden], token)
@@ -45,7 +48,7 @@ def conclude(
         rung=rung.value,
         inside=sum(test.inside for test in (*visible, *hidden)),
         hidden_passed=sum(outcome.passed for outcome in outcomes.tests[len(visible) :]),
-        hidden_total=len(hidden),
+        hidden_total=hidden_total,
     )
 
 
