@@ -148,11 +148,10 @@ def _split(source: str, programs: frozenset[str]) -> SplitTest | None:
     extractor = _Extractor(SAFE.keys() - programs, modules)
     if any(extractor.judges(statement) for statement in before):
         return None
-    decisive = not any(map(extractor.decides, _truths(last.test)))
-    judged = extractor.visit(last.test)
-    if not decisive or extractor.judged_within or not extractor.expressions:
+    if any(map(extractor.decided_elsewhere, _truths(last.test))):
         return None
-    if _must_stay_inside(judged):
+    judged = extractor.visit(last.test)
+    if extractor.judged_within or not extractor.expressions or _must_stay_inside(judged):
         return None
     expected = None
     if (
@@ -217,15 +216,15 @@ class _Extractor(ast.NodeTransformer):
         self.expressions.append(ast.unparse(node))
         return ast.copy_location(ast.Name(f"_{len(self.expressions) - 1}", ast.Load()), node)
 
-    def decides(self, node: ast.expr) -> bool:
-        """Whether the node's bare truth is for something other than the program's own function.
+    def decided_elsewhere(self, node: ast.expr) -> bool:
+        """Whether something other than the program's own function decides the node's bare truth.
 
         Such as a method of what the program returned, a module's function, or another builtin.
         """
         if not self._needs_program(node) or isinstance(node, ast.Compare):
             return False
         if isinstance(node, ast.ListComp | ast.GeneratorExp):
-            return self.decides(node.elt)
+            return self.decided_elsewhere(node.elt)
         match node:
             case ast.Call(func=ast.Name(name)):
                 return name in dir(builtins) and name not in SAFE
