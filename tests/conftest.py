@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from redpencil.errors import SandboxError
-from redpencil.sandbox import RUNG_VARIABLE, Rung, Sandbox
+from redpencil.sandbox import RUNG_VARIABLE, Rung
 from redpencil.types import Task
 
 ROOT = Path(__file__).parent.parent
 
 
+@cache
+def missing(rung: Rung) -> str:
+    """What this machine's kernel lacks for a rung, empty where it has everything.
+
+    Nothing of ours is asked, so that no fault of ours can pass for a kernel's.
+    """
+    if rung is Rung.RLIMITS:
+        return ""
+    if sys.platform != "linux":
+        return "Linux"
+    libc = ctypes.CDLL(None, use_errno=True)
+    create_ruleset, version = 444, 1
+    if libc.syscall(create_ruleset, None, ctypes.c_size_t(0), version) < 1:
+        return "Landlock"
+    set_seccomp, filter_mode = 22, 2
+    libc.prctl(set_seccomp, filter_mode, None, 0, 0)
+    if ctypes.get_errno() != errno.EFAULT:  # as for a filter that lies nowhere
+        return "seccomp"
+    unshare = shutil.which("unshare")
+    if rung is Rung.FULL and unshare is not None:
+        kinds = "--user --map-root-user --mount --pid --fork --net --ipc --uts --cgroup"
+        mount = "mount -t tmpfs none /tmp"
+        tried = subprocess.run([unshare, *kinds.split(), *mount.split()], capture_output=True)
+        if tried.returncode != 0:
+            return f"namespaces ({tried.stderr.decode().strip()})"
+    return ""
+
+
 def pytest_configure() -> None:
-    """Run programs with resource limits alone where this machine has no better rung."""
-    with Sandbox(workers=1) as sandbox:
-        try:
-            _ = sandbox.rung
-        except SandboxError as error:
-            print(f"tests run with resource limits only: {error}", file=sys.stderr)
-            os.environ.setdefault(RUNG_VARIABLE, Rung.RLIMITS.value)
+    """Run programs with resource limits alone where the kernel has no more to offer."""
+    if lacking := missing(Rung.NO_NAMESPACE):
+        print(f"tests run with resource limits only: the kernel lacks {lacking}", file=sys.stderr)
+        os.environ.setdefault(RUNG_VARIABLE, Rung.RLIMITS.value)
+
+
+@pytest.fixture(scope="module", params=list(Rung))
+def rung(request: pytest.FixtureRequest) -> Rung:
+    """Every rung in turn that this machine's kernel has the means for."""
+    return _had(request.param)
+
+
+@pytest.fixture(scope="session")
+def full() -> Rung:
+    """The rung `full`, where this machine's kernel has the means for it."""
+    return _had(Rung.FULL)
+
+
+@pytest.fixture(scope="session")
+def rungs() -> list[Rung]:
+    """All the rungs that this machine's kernel has the means for."""
+    return [rung for rung in Rung if not missing(rung)]
+
+
+def _had(rung: Rung) -> Rung:
+    if lacking := missing(rung):
+        pytest.skip(f"{rung.value}: the kernel lacks {lacking}")
+    return rung
 
 
 @pytest.fixture(scope="session")
