@@ -224,6 +224,36 @@ def test_right_programs_are_judged_right(program: str, test: str) -> None:
     assert verdict.solved, verdict.detail
 
 
+HASHABLE = """
+def hashable(base):
+    return type("Own", (base,), {"__hash__": lambda self: 7, "__eq__": lambda self, other: True})
+List, Set, Dict, Bytes = map(hashable, (list, set, dict, bytearray))
+def f(): return """
+
+
+@pytest.mark.parametrize(
+    ("value", "test", "holds"),
+    [
+        ("{List([1]): 2}", "assert len(f()) == 1", True),
+        ("{List([1]): 2}", "assert list(f()) == [[1]]", True),
+        ("{(List([1]), 2)}", "assert sorted(f()) == [([1], 2)]", True),
+        ("frozenset([Set([1])])", "assert list(f()) == [{1}]", True),
+        ("{Dict(a=1)}", "assert list(f()) == [{'a': 1}]", True),
+        ("{Bytes(b'x'): List([3])}", "assert list(f()) == [b'x']", True),
+        ("{List([List([1])]), 5}", "assert len(f()) == 2", True),
+        ("{List([1]): 2}", "assert list(f()) == [[2]]", False),
+        ("{List([1]): 2}", "assert f() == {7: 2}", False),
+        ("{List([1])}", "assert f() == {(1,)}", False),
+        ("{List([1])}", "assert 7 in f()", False),
+        ("{(List([1]), 2): 3}", "assert f() == {(7, 2): 3}", False),
+    ],
+)
+def test_what_a_program_made_hashable_may_be_a_key(value: str, test: str, holds: bool) -> None:
+    verdict = run(HASHABLE + value, [test])
+    assert verdict.status is (Status.PASSED if holds else Status.FAILED), verdict.detail
+    assert verdict.inside == 0
+
+
 def test_a_surrogate_in_a_message_does_no_harm() -> None:
     verdict = run("def f(x): raise ValueError('\\ud800\\x1b[2J')", TESTS)
     assert verdict.detail == "f(1) raised ValueError: \\ud800\\x1b[2J (line 1)"

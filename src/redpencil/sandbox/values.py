@@ -103,9 +103,31 @@ def _decode_all(encoded: Any) -> list[Any]:
     return _spread([decode(item) for item in encoded])
 
 
+def _decode_keys(encoded: Any) -> list[Any]:
+    return [_as_key(item) for item in _decode_all(encoded)]
+
+
+def _as_key(value: Any) -> Any:
+    """The value as a set or a dictionary takes it.
+
+    A program's own kind of list may be hashable, but comes out as a list, which is not. Hashed by
+    identity, it is the same key as no other, whatever the program says that it equals.
+    """
+    kind = type(value)
+    if kind is tuple:
+        return tuple(map(_as_key, value))
+    return _HASHABLE[kind](value) if kind in _HASHABLE else value
+
+
+_HASHABLE: dict[type, Any] = {
+    base: type(base.__name__, (base,), {"__hash__": object.__hash__})
+    for base in (list, set, dict, bytearray)
+}
+
+
 def _decode_pairs(encoded: Any) -> dict[Any, Any]:
     keys, values = zip(*(pair["tuple"] for pair in encoded), strict=True) if encoded else ((), ())
-    return dict(zip(_decode_all(list(keys)), map(decode, values), strict=True))
+    return dict(zip(_decode_keys(list(keys)), map(decode, values), strict=True))
 
 
 _DECODERS: dict[str, Any] = {
@@ -119,8 +141,8 @@ _DECODERS: dict[str, Any] = {
     "complex": lambda parts: complex(*map(float.fromhex, parts)),
     "list": _decode_all,
     "tuple": lambda items: tuple(_decode_all(items)),
-    "set": lambda items: set(_decode_all(items)),
-    "frozenset": lambda items: frozenset(_decode_all(items)),
+    "set": lambda items: set(_decode_keys(items)),
+    "frozenset": lambda items: frozenset(_decode_keys(items)),
     "dict": _decode_pairs,
     "opaque": lambda kind: Opaque(str(kind)),
 }
