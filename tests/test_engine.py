@@ -108,12 +108,16 @@ def test_a_fork_continues_like_a_separate_run(engine: LocalEngine) -> None:
     assert first.ids == second.ids
 
 
-def test_rows_of_closed_sequences_are_used_again(engine: LocalEngine) -> None:
+def test_places_of_closed_sequences_are_used_again(tiny_model: Path) -> None:
+    engine = LocalEngine(*load_model(str(tiny_model), dtype=torch.float32), capacity=2)
     before = converse(engine, [["def f(x):\n"]])
-    for _ in range(30):
+    for _ in range(5):
         converse(engine, [["some other text\n"], ["and more\n"]])
-    assert len(engine._cache.lengths) <= 8
     assert converse(engine, [["def f(x):\n"]]) == before
+    engine.open()
+    engine.open()
+    with pytest.raises(UsageError, match="holds 2 sequences"):
+        engine.open()
 
 
 def test_top_p_leaves_out_the_unlikely(engine: LocalEngine) -> None:
@@ -131,9 +135,9 @@ def test_top_p_leaves_out_the_unlikely(engine: LocalEngine) -> None:
 
 def test_a_sequence_has_an_end(engine: LocalEngine) -> None:
     handle = engine.open()
-    assert engine.room(handle) == 1024
-    with pytest.raises(UsageError, match="at most 1024 tokens"):
-        engine.append(handle, [1] * 1025)
+    engine.append(handle, [1] * (1024 - 12))
+    assert engine.sample([(handle, sampling(tokens=12))]) != [None]
+    assert engine.sample([(handle, sampling(tokens=12))]) == [None]
 
 
 @pytest.fixture
@@ -160,7 +164,7 @@ def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: T
     env = EditEnv(double, PythonChecker(), EditRules(max_turns=3))
     (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
     tokens = trace_tokens(trace, encode=lambda text: pytest.fail("nothing is encoded again"))
-    decode = engine._decode
+    decode = engine.decode
     for turn in trace.turns:
         assert decode(turn.action_ids).partition("\n")[0] == turn.action
         assert len(turn.logprobs) == len(turn.action_ids)
@@ -173,7 +177,8 @@ def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: T
 
 
 def test_the_chat_template_is_used_where_the_environment_asks(engine: LocalEngine) -> None:
-    assert engine._decode(engine.encode_chat("hello")) == "user: hello\n"
+    ids = engine.show(engine.open(), "hello", chat=True)
+    assert engine.decode(ids) == "user: hello\n"
 
 
 def test_wrong_models_and_adapters_say_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
@@ -205,10 +210,10 @@ def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
 ) -> None:
     tokens = trace_tokens(demo_trace, engine.encode)
     mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
-    assert engine._decode(mine) == "### REPL 2 >>>    return n * 2\n### EXIT\n"
+    assert engine.decode(mine) == "### REPL 2 >>>    return n * 2\n### EXIT\n"
     shown = "".join(turn.observation.text for turn in demo_trace.turns)
     theirs = [token for token, is_mine in zip(*tokens, strict=True) if not is_mine]
-    assert engine._decode(theirs) == shown
+    assert engine.decode(theirs) == shown
 
 
 PAGES = [

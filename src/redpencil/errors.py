@@ -6,6 +6,7 @@ RedpencilError
 ├── DataError           a file, line or field that is not what it should be
 ├── UsageError          a request that cannot be met as asked; says what to do instead
 │   └── MissingDependency   an optional package is absent; names the command that adds it
+├── EngineError         a model could not be sampled from, after all retries
 └── SandboxError        the machinery that runs programs failed (never the program itself)
 
 The command line prints any of them as one line and exits with code 2.
@@ -36,6 +37,10 @@ class UsageError(RedpencilError):
 
 class MissingDependency(UsageError):
     """An optional package is not installed; the message names the command that adds it."""
+
+
+class EngineError(RedpencilError):
+    """A model could not be sampled from, which says nothing about the model."""
 
 
 class SandboxError(RedpencilError):

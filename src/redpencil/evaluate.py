@@ -19,7 +19,7 @@ from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
 from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from redpencil.policy import Policy
-from redpencil.rollout import Episode, rollout
+from redpencil.rollout import CONCURRENCY, Episode, rollout
 from redpencil.types import Trace, Value
 
 Method = Literal["coe", "direct"]
@@ -100,7 +100,7 @@ def evaluate(
     folder: Path,
     *,
     command: str = "",
-    concurrency: int = 16,
+    concurrency: int = CONCURRENCY,
     on_trace: Callable[[Trace], None] = lambda trace: None,
 ) -> Results:
     """Play every broken program `samples` times; write `traces.jsonl` and `results.json`.
@@ -132,7 +132,7 @@ def sample(
     checker: Checker,
     path: Path,
     *,
-    concurrency: int = 16,
+    concurrency: int = CONCURRENCY,
     on_trace: Callable[[Trace], None] = lambda trace: None,
 ) -> list[Trace]:
     """Play every broken program `samples` times and write the traces to a file, in a fixed order.
@@ -151,8 +151,8 @@ def sample(
         on_trace(trace)
     missing = [
         (item, seed)
-        for seed in range(plan.seed, plan.seed + plan.samples)
         for item in broken
+        for seed in range(plan.seed, plan.seed + plan.samples)
         if (item.task.id, item.task.program, seed) not in traces
     ]
     episodes = (

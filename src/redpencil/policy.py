@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from redpencil.editor import format_edit
-from redpencil.engine import Engine, Sampling
+from redpencil.engine import Engine, Sample, Sampling
 from redpencil.env import PASS_MESSAGE, Env
-from redpencil.errors import UsageError
+from redpencil.errors import EngineError, UsageError
 from redpencil.types import Edit, Observation, Task
 
 
@@ -28,20 +28,44 @@ class Session(Protocol):
         """Free what the episode held."""
 
 
+Outcome = Action | EngineError | None
+"""None where the episode has no room for another action."""
+
+
 class Policy(Protocol):
-    """Acts in many episodes at once, so that a model can sample them as one batch."""
+    """Acts in many episodes at once, each at its own pace."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def capacity(self) -> int | None:
+        """How many episodes can be open at once; None for any number."""
+
     def open(self, env: Env, seed: int) -> Session:
         """Begin an episode; `seed` settles all that is random in it."""
 
-    def act(self, pending: Sequence[tuple[Session, Observation]]) -> list[Action | None]:
-        """An action for each observation; None where the episode has no room for another."""
+    def begin(self, session: Session, observation: Observation) -> None:
+        """Begin to act on an observation."""
+
+    def step(self) -> list[tuple[Session, Outcome]]:
+        """Go on with all actions that were begun, for a moment; those that ended meanwhile."""
 
 
-class ScriptedPolicy:
+class _Immediate:
+    """A policy whose actions are there as soon as they are asked for."""
+
+    capacity = None
+
+    def __init__(self) -> None:
+        self._done: list[tuple[Session, Outcome]] = []
+
+    def step(self) -> list[tuple[Session, Outcome]]:
+        done, self._done = self._done, []
+        return done
+
+
+class ScriptedPolicy(_Immediate):
     """Plays the actions that `script` gives for a task: the teacher of demonstrations.
 
     With `exit_on_pass` the script is left for EXIT as soon as the visible tests pass.
@@ -54,6 +78,7 @@ class ScriptedPolicy:
         *,
         exit_on_pass: bool = False,
     ) -> None:
+        super().__init__()
         self.name = name
         self._script = script
         self._exit_on_pass = exit_on_pass
@@ -61,11 +86,11 @@ class ScriptedPolicy:
     def open(self, env: Env, seed: int) -> Session:
         return _Script(self._script(env.task))
 
-    def act(self, pending: Sequence[tuple[Session, Observation]]) -> list[Action | None]:
-        return [self._next(session, observation) for session, observation in pending]
-
-    def _next(self, session: Session, observation: Observation) -> Action | None:
+    def begin(self, session: Session, observation: Observation) -> None:
         assert isinstance(session, _Script)
+        self._done.append((session, self._next(session, observation)))
+
+    def _next(self, session: _Script, observation: Observation) -> Action | None:
         if self._exit_on_pass and observation.text.endswith(f"\n{PASS_MESSAGE}\n"):
             return Action(format_edit(Edit("EXIT")))
         text = next(session.actions, None)
@@ -80,7 +105,7 @@ class _Script:
         pass
 
 
-class HumanPolicy:
+class HumanPolicy(_Immediate):
     """A person acts: shown what the model would be shown, asked for one command."""
 
     name = "human"
@@ -91,19 +116,17 @@ class HumanPolicy:
         Args:
             ask: gives the command, or None when the person has had enough.
         """
+        super().__init__()
         self._show = show
         self._ask = ask
 
     def open(self, env: Env, seed: int) -> Session:
         return _Script(())
 
-    def act(self, pending: Sequence[tuple[Session, Observation]]) -> list[Action | None]:
-        actions: list[Action | None] = []
-        for _, observation in pending:
-            self._show(observation.text)
-            said = self._ask()
-            actions.append(None if said is None else Action(said))
-        return actions
+    def begin(self, session: Session, observation: Observation) -> None:
+        self._show(observation.text)
+        said = self._ask()
+        self._done.append((session, None if said is None else Action(said)))
 
 
 class ModelPolicy:
@@ -133,11 +156,16 @@ class ModelPolicy:
         """
         if constrained and "grammar" not in engine.capabilities:
             raise UsageError("this engine cannot decode by a grammar: use the local engine")
-        self._constrained = constrained
         self.name = name
         self._engine = engine
         self._temperature = temperature
         self._top_p = top_p
+        self._constrained = constrained
+        self._acting: dict[int, _Conversation] = {}
+
+    @property
+    def capacity(self) -> int:
+        return self._engine.capacity
 
     def open(self, env: Env, seed: int) -> Session:
         sampling = Sampling(
@@ -149,41 +177,41 @@ class ModelPolicy:
         )
         return _Conversation(self._engine, env, sampling)
 
-    def act(self, pending: Sequence[tuple[Session, Observation]]) -> list[Action | None]:
-        actions: list[Action | None] = [None] * len(pending)
-        sampled: list[tuple[int, _Conversation, list[int]]] = []
-        for index, (session, observation) in enumerate(pending):
-            assert isinstance(session, _Conversation)
-            ids = session.observe(observation)
-            if self._engine.room(session.handle) >= len(ids) + session.sampling.max_tokens:
-                self._engine.append(session.handle, ids)
-                sampled.append((index, session, ids))
-        samples = self._engine.sample([(s.handle, self._sampling(s)) for _, s, _ in sampled])
-        for (index, session, ids), sample in zip(sampled, samples, strict=True):
-            session.ended_line = sample.text.endswith("\n")
-            actions[index] = Action(
-                session.env.action(sample.text), tuple(ids), sample.ids, sample.logprobs
-            )
-        return actions
+    def begin(self, session: Session, observation: Observation) -> None:
+        assert isinstance(session, _Conversation)
+        session.observe(observation)
+        grammar = session.env.grammar() if self._constrained else None
+        self._engine.begin(session.handle, session.sampling._replace(grammar=grammar))
+        self._acting[session.handle] = session
 
-    def _sampling(self, session: _Conversation) -> Sampling:
-        if not self._constrained:
-            return session.sampling
-        return session.sampling._replace(grammar=session.env.grammar())
+    def step(self) -> list[tuple[Session, Outcome]]:
+        outcomes: list[tuple[Session, Outcome]] = []
+        for handle, sample in self._engine.step():
+            session = self._acting.pop(handle)
+            outcomes.append(
+                (session, session.act(sample) if isinstance(sample, Sample) else sample)
+            )
+        return outcomes
 
 
 class _Conversation:
+    """One sequence of the engine."""
+
     def __init__(self, engine: Engine, env: Env, sampling: Sampling) -> None:
         self.env = env
         self.sampling = sampling
         self.handle = engine.open()
-        self.ended_line = True
         self._engine = engine
+        self._ended_line = True
+        self._shown: tuple[int, ...] = ()
 
-    def observe(self, observation: Observation) -> list[int]:
-        if self.env.chat:
-            return self._engine.encode_chat(observation.text)
-        return self._engine.encode(observation.text if self.ended_line else f"\n{observation.text}")
+    def observe(self, observation: Observation) -> None:
+        text = observation.text if self._ended_line else f"\n{observation.text}"
+        self._shown = self._engine.show(self.handle, text, chat=self.env.chat)
+
+    def act(self, sample: Sample) -> Action:
+        self._ended_line = sample.text.endswith("\n")
+        return Action(self.env.action(sample.text), self._shown, sample.ids, sample.logprobs)
 
     def close(self) -> None:
         self._engine.close(self.handle)

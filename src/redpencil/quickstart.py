@@ -167,7 +167,6 @@ class _Run:
                 self.checker,
                 folder,
                 command=eval_command(plan, self.folder / "eval" / label),
-                concurrency=32,
                 on_trace=on_trace,
             )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import msgspec
 
 from redpencil.env import Env, Step
-from redpencil.errors import SandboxError
-from redpencil.policy import Action, Policy
+from redpencil.errors import EngineError, SandboxError
+from redpencil.policy import Action, Outcome, Policy, Session
 from redpencil.types import End, Observation, Trace, Turn
+
+CONCURRENCY = 32
+"""Episodes under way at once unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -28,35 +30,49 @@ def rollout(
     episodes: Iterable[Episode],
     policy: Policy,
     *,
-    concurrency: int = 16,
+    concurrency: int = CONCURRENCY,
     checkers: int = 2,
 ) -> Iterator[Trace]:
     """Play episodes with a policy and yield each trace when its episode ends.
 
-    Up to `concurrency` episodes are under way: the policy acts for all of them as one batch, then
-    `checkers` threads run their programs. A fault of the infrastructure ends its own episode with
-    an error on the trace; the others go on.
+    Up to `concurrency` episodes are under way, fewer where the policy cannot hold as many. None
+    waits for another: while the policy acts in some, `checkers` threads run the programs of
+    others. A fault of the infrastructure ends its own episode with an error on the trace; the
+    others go on. Closing the iterator ends all that are under way.
     """
     source = iter(episodes)
-    active: list[_Play] = []
+    limit = min(concurrency, policy.capacity or concurrency)
+    acting: dict[Session, _Play] = {}
+    checking: dict[Future[None], _Play] = {}
+    exhausted = False
     with ThreadPoolExecutor(max_workers=checkers) as pool:
         try:
             while True:
-                room = concurrency - len(active)
-                fresh = [_Play(episode, policy) for episode in itertools.islice(source, room)]
-                active += fresh
-                if not active:
+                while not exhausted and len(acting) + len(checking) < limit:
+                    episode = next(source, None)
+                    exhausted = episode is None
+                    if episode is not None:
+                        play = _Play(episode, policy)
+                        checking[pool.submit(play.reset)] = play
+                if not acting and not checking:
                     return
-                list(pool.map(_Play.reset, fresh))
-                acting = [play for play in active if play.end is None]
-                actions = policy.act([(play.session, play.observation) for play in acting])
-                list(pool.map(_Play.take, acting, actions))
-                ended = [play for play in active if play.end is not None]
-                active = [play for play in active if play.end is None]
-                for play in ended:
-                    yield play.trace()
+                checked, _ = wait(
+                    checking, timeout=0 if acting else None, return_when=FIRST_COMPLETED
+                )
+                for future in checked:
+                    play = checking.pop(future)
+                    future.result()
+                    if play.end is None:
+                        policy.begin(play.session, play.observation)
+                        acting[play.session] = play
+                    else:
+                        yield play.trace()
+                for session, outcome in policy.step() if acting else ():
+                    play = acting.pop(session)
+                    checking[pool.submit(play.take, outcome)] = play
         finally:
-            for play in active:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for play in (*acting.values(), *checking.values()):
                 play.session.close()
 
 
@@ -76,24 +92,20 @@ class _Play:
         try:
             self.observation = self._episode.env.reset()
         except SandboxError as fault:
-            self._finish("error", str(fault))
+            self._fail(fault)
 
-    def take(self, action: Action | None) -> None:
-        if action is None:
+    def take(self, outcome: Outcome) -> None:
+        if outcome is None:
             self._cut_short()
-            return
-        try:
-            step = self._episode.env.step(action.text)
-        except SandboxError as fault:
-            self._finish("error", str(fault))
-            return
-        self._turns.append(_turn(self.observation, action, step))
-        self.observation = step.observation
-        if step.end is not None:
-            self._finish(step.end)
+        elif isinstance(outcome, EngineError):
+            self._fail(outcome)
+        else:
+            self._act(outcome)
 
     def trace(self) -> Trace:
+        """The episode's trace; its session is closed."""
         assert self.end is not None
+        self.session.close()
         return Trace(
             task=self._episode.env.task,
             method=self._episode.env.method,
@@ -107,17 +119,26 @@ class _Play:
             error=self._error,
         )
 
+    def _act(self, action: Action) -> None:
+        try:
+            step = self._episode.env.step(action.text)
+        except SandboxError as fault:
+            self._fail(fault)
+            return
+        self._turns.append(_turn(self.observation, action, step))
+        self.observation = step.observation
+        self.end = step.end
+
     def _cut_short(self) -> None:
         if self._turns:
             last = self._turns[-1]
             reward = last.reward + self._episode.env.cut_short()
             self._turns[-1] = msgspec.structs.replace(last, reward=reward)
-        self._finish("truncated")
+        self.end = "truncated"
 
-    def _finish(self, end: End, error: str = "") -> None:
-        self.end = end
-        self._error = error
-        self.session.close()
+    def _fail(self, fault: EngineError | SandboxError) -> None:
+        self.end = "error"
+        self._error = str(fault)
 
 
 def _turn(observation: Observation, action: Action, step: Step) -> Turn:

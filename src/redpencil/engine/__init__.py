@@ -1,11 +1,16 @@
-"""Token engines: where a model's tokens come from, with the context kept across turns."""
+"""Engines: where a model's tokens come from, with the context kept across turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
+from redpencil.errors import EngineError
+
 Capability = Literal["ids", "logprobs", "fork", "lora_sync", "grammar"]
+"""`ids`: shows exact token ids. `logprobs`: and their log-probabilities. `fork`: computes an equal
+beginning once. `lora_sync`: takes over the weights of a model in training. `grammar`: samples by
+one."""
 
 
 class Sampling(NamedTuple):
@@ -21,10 +26,12 @@ class Sampling(NamedTuple):
     """Says of the text so far whether the action is done."""
     grammar: str | None = None
     """What the action has to be, in Lark's syntax; None lets it be anything."""
+    top_k: int = 0
+    """Draws from so many of the likeliest tokens; 0 draws from all."""
 
 
 class Sample(NamedTuple):
-    """One action as sampled."""
+    """One action as sampled; engines that do not show ids or log-probabilities leave them empty."""
 
     ids: tuple[int, ...]
     """The whole last token is kept, even where it runs past the action's end."""
@@ -34,31 +41,36 @@ class Sample(NamedTuple):
 
 
 class Engine(Protocol):
-    """Sequences of tokens that a model continues; handles stay valid until closed."""
+    """Many sequences that a model continues at once; handles stay valid until closed."""
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text, without any special token."""
-
-    def encode_chat(self, message: str) -> list[int]:
-        """Ids of a user's message in the model's chat template, up to where it answers."""
+    @property
+    def capacity(self) -> int:
+        """How many sequences can be open at once."""
 
     def open(self) -> int:
         """A new empty sequence."""
 
-    def fork(self, handle: int) -> int:
-        """A new sequence with the same context, which is computed once."""
+    def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
+        """Put text that the model did not write at the sequence's end.
 
-    def room(self, handle: int) -> int:
-        """How many more tokens the sequence can take."""
+        Args:
+            chat: put it there as a user's message in the model's chat template.
 
-    def append(self, handle: int, ids: Sequence[int]) -> None:
-        """Put ids at the sequence's end."""
+        Returns:
+            Its token ids, where the engine shows any.
+        """
 
-    def sample(self, requests: Sequence[tuple[int, Sampling]]) -> list[Sample]:
-        """Sample an action for each sequence, in one batch, and append it."""
+    def begin(self, handle: int, sampling: Sampling) -> None:
+        """Begin to sample an action, which will be appended to the sequence."""
+
+    def step(self) -> list[tuple[int, Sample | EngineError | None]]:
+        """Go on with all actions that were begun, for a moment; those that ended meanwhile.
+
+        None stands for an action that the sequence has no room for.
+        """
 
     def close(self, handle: int) -> None:
-        """Free the sequence."""
+        """Free the sequence, in the middle of an action too."""

@@ -271,8 +271,7 @@ class _Sampling:
         policy = ModelPolicy(self._engine, self._recipe.model, temperature=self._recipe.temperature)
         first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
         by_seed = {
-            trace.seed: trace
-            for trace in rollout(self._episodes(indices, first_seed), policy, concurrency=64)
+            trace.seed: trace for trace in rollout(self._episodes(indices, first_seed), policy)
         }
         traces = [by_seed[first_seed + place] for place in range(len(indices))]
         for trace in traces:

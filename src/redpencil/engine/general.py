@@ -1,0 +1,58 @@
+"""The slower path for models whose attention the packed one does not know: one cache a sequence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class GeneralModel:
+    """Contexts of any causal model of transformers, each computed by itself."""
+
+    partial_copies = False
+    """Some caches, such as those of sliding windows, cannot be cut."""
+
+    def __init__(self, model: PreTrainedModel, rows: int) -> None:
+        self.model: Any = model.eval().requires_grad_(False)
+        self.lengths = [0] * rows
+        """Positions computed of each row."""
+        self._caches: list[Any] = [None] * rows
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make all positions of one row those of another too."""
+        assert length == self.lengths[source]
+        self._caches[target] = copy.deepcopy(self._caches[source])
+        self.lengths[target] = length
+
+    def clear(self, row: int) -> None:
+        """Forget a row."""
+        self._caches[row] = None
+        self.lengths[row] = 0
+
+    def forward(self, rows: Sequence[int], chunks: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Append each chunk to its row; logits (N, V) in float32 after each chunk's last token."""
+        return torch.stack(
+            [self._forward(row, chunk) for row, chunk in zip(rows, chunks, strict=True)]
+        )
+
+    def _forward(self, row: int, chunk: Sequence[int]) -> torch.Tensor:
+        start, end = self.lengths[row], self.lengths[row] + len(chunk)
+        if self._caches[row] is None:
+            self._caches[row] = DynamicCache(config=self.model.config)
+        output = self.model(
+            input_ids=torch.tensor([list(chunk)], device=self.model.device),
+            position_ids=torch.arange(start, end, device=self.model.device)[None],
+            past_key_values=self._caches[row],
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.lengths[row] = end
+        logits: torch.Tensor = output.logits[0, -1].float()
+        return logits
