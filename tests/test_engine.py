@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import torch
 from redpencil import editor
 from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
+from redpencil.engine.general import GeneralModel
 from redpencil.engine.local import LocalEngine
+from redpencil.engine.packed import PackedModel
 from redpencil.engine.weights import load_adapter, load_base, load_model
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import MissingDependency, UsageError
@@ -21,6 +24,15 @@ from redpencil.rollout import Episode, rollout
 from redpencil.train.loop import Lora, new_adapter, save_adapter
 from redpencil.train.tokens import trace_tokens
 from redpencil.types import Edit, Page, Status, Task, Trace, Verdict
+
+LLAMA_3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
 
 
 def sampling(seed: int = 0, temperature: float = 1.0, tokens: int = 12) -> Sampling:
@@ -56,9 +68,11 @@ TEXTS = [
 ]
 
 
-def test_packed_sampling_equals_full_recomputation(engine: LocalEngine, tiny_model: Path) -> None:
-    reference: Any = load_base(str(tiny_model), torch.float32)[0]
-    for shown, samples in zip(TEXTS, converse(engine, TEXTS), strict=True):
+def check_against_recomputation(
+    reference: Any, engine: LocalEngine, texts: list[list[str]], said: list[list[Sample]]
+) -> None:
+    """Every log-probability is the one that the whole context, computed at once, gives."""
+    for shown, samples in zip(texts, said, strict=True):
         ids: list[int] = []
         places: list[int] = []
         logprobs: list[float] = []
@@ -71,6 +85,113 @@ def test_packed_sampling_equals_full_recomputation(engine: LocalEngine, tiny_mod
             scores = reference(torch.tensor([ids])).logits[0].log_softmax(-1)
         for place, logprob in zip(places, logprobs, strict=True):
             assert abs(scores[place - 1, ids[place]].item() - logprob) < 1e-4
+
+
+def test_packed_sampling_equals_full_recomputation(engine: LocalEngine, tiny_model: Path) -> None:
+    reference: Any = load_base(str(tiny_model), torch.float32)[0]
+    check_against_recomputation(reference, engine, TEXTS, converse(engine, TEXTS))
+
+
+SHAPE = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "eos_token_id",
+    "bos_token_id",
+    "pad_token_id",
+]
+WINDOW = {"sliding_window": 24, "head_dim": 8}
+FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
+    "llama": (PackedModel, {"rope_parameters": LLAMA_3_ROPE}),
+    "qwen2": (PackedModel, {}),
+    "qwen3": (PackedModel, {"head_dim": 16}),
+    "mistral": (PackedModel, WINDOW),
+    "gemma3_text": (
+        PackedModel,
+        {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "gemma2": (GeneralModel, WINDOW),
+    "phi3": (GeneralModel, {}),
+    "gpt2": (GeneralModel, {"n_embd": 32, "n_layer": 2, "n_head": 4}),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_exact(family: str, engine: LocalEngine) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    path, fields = FAMILIES[family]
+    tiny = engine._contexts.model.config
+    shape = {name: getattr(tiny, name) for name in SHAPE}
+    config = AutoConfig.for_model(family, **shape, **fields)
+    torch.manual_seed(1)
+    reference: Any = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    # Far from their small beginnings, so that a wrong mask or position shows.
+    for parameter in reference.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    model.load_state_dict(reference.state_dict())
+    own = LocalEngine(model, engine._tokenizer, capacity=8)
+    assert type(own._contexts) is path
+    texts = [*TEXTS, ["def f(x):\n" * 30, "    return x\n" * 12], ["def f(x):\n" * 30, "y"]]
+    check_against_recomputation(reference, own, texts, converse(own, texts))
+
+
+def test_sequences_may_join_at_any_token(engine: LocalEngine) -> None:
+    shown = ["def f(x):\n" * 20, "total = 0\n" * 40, "def f(x):\n" * 19 + "y", "x"]
+    handles = [engine.open() for _ in shown]
+    samples: dict[int, Any] = {}
+    for handle, text in zip(handles, shown, strict=True):
+        engine.show(handle, text)
+        engine.begin(handle, sampling(handle))
+        for _ in range(3):
+            samples.update(engine.step())
+    while len(samples) < len(handles):
+        samples.update(engine.step())
+    for handle in handles:
+        engine.close(handle)
+    for index, text in enumerate(shown):
+        ((alone,),) = converse(engine, [[text]], seed=handles[index])
+        assert alone.ids == samples[handles[index]].ids
+
+
+def test_an_equal_beginning_is_computed_once(engine: LocalEngine) -> None:
+    computed: list[int] = []
+    forward = engine._contexts.forward
+
+    def counted(rows: Any, chunks: Any) -> torch.Tensor:
+        computed.append(sum(map(len, chunks)))
+        return forward(rows, chunks)
+
+    engine._contexts.forward = counted  # type: ignore[method-assign]
+    prompt = "total = 0\n" * 40
+    length = len(engine.encode(prompt))
+    converse(engine, [[prompt]] * 4 + [[prompt + "and more\n"]])
+    sampled = 5 * 12
+    assert sum(computed) < length + sampled + 5 * 16
+
+
+def test_a_long_page_is_computed_in_steps(engine: LocalEngine, tiny_model: Path) -> None:
+    texts = [["x = 1\n" * 150], ["y = 2\n" * 150], ["z"]]
+    reference: Any = load_base(str(tiny_model), torch.float32)[0]
+    check_against_recomputation(reference, engine, texts, converse(engine, texts))
+
+
+def test_memory_is_taken_for_live_tokens_only(engine: LocalEngine) -> None:
+    def blocks() -> int:
+        cache = engine._contexts._cache  # type: ignore[attr-defined]
+        return len(cache.keys[0])
+
+    converse(engine, [["x = 1\n" * 150]])
+    assert blocks() == 0
+    handle = engine.open()
+    engine.show(handle, "x")
+    engine.sample([(handle, sampling())])
+    assert blocks() == 1
 
 
 def test_greedy_sampling_takes_the_likeliest(engine: LocalEngine, tiny_model: Path) -> None:
@@ -120,17 +241,20 @@ def test_places_of_closed_sequences_are_used_again(tiny_model: Path) -> None:
         engine.open()
 
 
-def test_top_p_leaves_out_the_unlikely(engine: LocalEngine) -> None:
-    def sample(top_p: float, seed: int) -> tuple[int, ...]:
+def test_top_p_and_top_k_leave_out_the_unlikely(engine: LocalEngine) -> None:
+    def sample(top_p: float, top_k: int, seed: int) -> tuple[int, ...]:
         handle = engine.open()
         engine.append(handle, engine.encode("x = "))
-        request = Sampling(1.0, top_p, 1, seed, lambda text: False)
+        request = Sampling(1.0, top_p, 1, seed, lambda text: False, top_k=top_k)
         (drawn,) = engine.sample([(handle, request)])
+        assert drawn is not None
         engine.close(handle)
         return drawn.ids
 
-    assert len({sample(1e-6, seed) for seed in range(12)}) == 1
-    assert len({sample(1.0, seed) for seed in range(12)}) > 1
+    assert len({sample(1e-6, 0, seed) for seed in range(12)}) == 1
+    assert len({sample(1.0, 1, seed) for seed in range(12)}) == 1
+    assert len({sample(1.0, 2, seed) for seed in range(12)}) == 2
+    assert len({sample(1.0, 0, seed) for seed in range(12)}) > 2
 
 
 def test_a_sequence_has_an_end(engine: LocalEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,9 @@ import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
-from redpencil.env import AnswerEnv, EditEnv, EditRules, RewardRule, answered_program
-from redpencil.errors import UsageError
-from redpencil.policy import HumanPolicy, ScriptedPolicy
+from redpencil.env import AnswerEnv, EditEnv, EditRules, Env, RewardRule, answered_program
+from redpencil.errors import EngineError, UsageError
+from redpencil.policy import HumanPolicy, Outcome, ScriptedPolicy, Session
 from redpencil.rollout import Episode, rollout
 from redpencil.sandbox import Sandbox
 from redpencil.types import Status, Task, Trace, Verdict
@@ -168,6 +169,67 @@ def test_more_episodes_than_places_are_all_played(double: Task) -> None:
     episodes = (Episode(EditEnv(double, CHECKER), seed=seed) for seed in range(7))
     policy = ScriptedPolicy(lambda _: [FIX, EXIT])
     assert sorted(t.seed for t in rollout(episodes, policy, concurrency=3)) == list(range(7))
+
+
+def test_no_episode_waits_for_another(double: Task) -> None:
+    others_ended = threading.Event()
+
+    class Slow:
+        def check(self, text: str, task: Task) -> Verdict:
+            assert others_ended.wait(timeout=30)
+            return CHECKER.check(text, task)
+
+    policy = ScriptedPolicy(lambda _: [FIX, EXIT])
+    episodes = [
+        Episode(EditEnv(double, Slow() if seed == 0 else CHECKER), seed) for seed in range(6)
+    ]
+    ended = []
+    for trace in rollout(episodes, policy, concurrency=3):
+        ended.append(trace.seed)
+        if len(ended) == 5:
+            others_ended.set()
+    assert ended[-1] == 0
+
+
+def test_an_engine_that_fails_ends_its_own_episode_with_an_error(double: Task) -> None:
+    class Failing(ScriptedPolicy):
+        def step(self) -> list[tuple[Session, Outcome]]:
+            return [
+                (session, EngineError("no answer") if session is first else outcome)
+                for session, outcome in super().step()
+            ]
+
+        def open(self, env: Env, seed: int) -> Session:
+            nonlocal first
+            session = super().open(env, seed)
+            first = first or session
+            return session
+
+    first: Session | None = None
+    episodes = [Episode(EditEnv(double, CHECKER), seed) for seed in range(3)]
+    traces = {trace.seed: trace for trace in rollout(episodes, Failing(lambda _: [FIX, EXIT]))}
+    assert (traces[0].end, traces[0].error) == ("error", "no answer")
+    assert traces[1].solved
+    assert traces[2].solved
+
+
+def test_a_rollout_that_is_left_frees_what_it_held(double: Task) -> None:
+    class Counting(ScriptedPolicy):
+        def open(self, env: Env, seed: int) -> Session:
+            session = super().open(env, seed)
+            opened.append(session)
+            close = session.close
+            session.close = lambda: (closed.add(session), close())[1]  # type: ignore[method-assign]
+            return session
+
+    opened: list[Session] = []
+    closed: set[Session] = set()
+    episodes = (Episode(EditEnv(double, CHECKER), seed) for seed in range(9))
+    traces = rollout(episodes, Counting(lambda _: [FIX, EXIT]), concurrency=4)
+    next(traces)
+    traces.close()
+    assert closed == set(opened)
+    assert len(opened) < 9
 
 
 def test_traces_have_one_json_form(double: Task) -> None:
