@@ -1,18 +1,25 @@
-"""Sampling many-turn traces: re-encoding the history each turn, and our engine, side by side.
+"""Sampling many-turn traces: our engine beside three ways to do it with transformers alone.
 
-    python benchmarks/rollout.py [--trajectories N] [--turns N] [--threads N] [--json FILE]
+    python benchmarks/rollout.py [--trajectories N] [--turns N] [--threads N] [--only NAME ...]
+                                 [--json FILE]
 
-Every trajectory has a prompt of 250 tokens and, a turn, 20 sampled tokens and a page of 150.
+Every trajectory has a prompt of 250 tokens, shared by four as a group's is, and a turn of 14 to 26
+sampled tokens and a page of 110 to 190. Each contender runs in a process of its own; the time to
+load the model does not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
+import resource
+import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,62 +27,278 @@ import torch
 
 from redpencil import provenance
 from redpencil.engine import Sampling
+from redpencil.engine.draw import draw
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
 
-PROMPT, ACTION, PAGE = 250, 20, 150
+MODEL = "smollm2-135m"
+GROUP = 4
 GRAMMAR = r"start: /### (ADDL|REPL) (1|2|3|4|5|6|7|8|9) >>>[^\n\r]{200,}\n/"
 """Of a command too long to end before its tokens do, so that all draw as many."""
 
 
-def workload(count: int, turns: int, vocabulary: int) -> list[list[list[int]]]:
-    """For each trajectory what is appended in each turn: four share a prompt, as a group does."""
+@dataclass(frozen=True)
+class Shape:
+    """How much is read and sampled; ranges of token counts, both ends included."""
+
+    trajectories: int
+    turns: int
+    prompt: int = 250
+    action: tuple[int, int] = (14, 26)
+    page: tuple[int, int] = (110, 190)
+
+
+def short_turns(trajectories: int, turns: int) -> Shape:
+    """Turns so short that forty fit into a context of 2,048 tokens."""
+    return Shape(trajectories, turns, action=(10, 14), page=(25, 35))
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What is shown before each action, and how many tokens the action has."""
+
+    shown: list[list[int]]
+    actions: list[int]
+
+
+def workload(shape: Shape, vocabulary: int) -> list[Trajectory]:
+    """The same for every contender."""
     rng = random.Random(0)
 
     def ids(length: int) -> list[int]:
         return [rng.randrange(100, vocabulary) for _ in range(length)]
 
-    prompts = [ids(PROMPT) for _ in range(-(-count // 4))]
-    return [[prompts[index // 4]] + [ids(PAGE) for _ in range(turns - 1)] for index in range(count)]
-
-
-def reencode(model: Any, work: list[list[list[int]]]) -> None:
-    """What a loop around `generate` does: each turn the whole history goes in again."""
-    histories: list[list[int]] = [[] for _ in work]
-    for turn in range(len(work[0])):
-        for history, shown in zip(histories, work, strict=True):
-            history += shown[turn]
-        output = model.generate(
-            torch.tensor(histories),
-            attention_mask=torch.ones(len(work), len(histories[0]), dtype=torch.long),
-            min_new_tokens=ACTION,
-            max_new_tokens=ACTION,
-            do_sample=True,
-            pad_token_id=0,
+    prompts = [ids(shape.prompt) for _ in range(-(-shape.trajectories // GROUP))]
+    return [
+        Trajectory(
+            [prompts[index // GROUP]]
+            + [ids(rng.randint(*shape.page)) for _ in range(shape.turns - 1)],
+            [rng.randint(*shape.action) for _ in range(shape.turns)],
         )
-        histories = output.tolist()
+        for index in range(shape.trajectories)
+    ]
 
 
-def packed(engine: LocalEngine, work: list[list[list[int]]], grammar: str | None = None) -> None:
-    """Ours: each sequence's cache lives on, only what is new is computed."""
-    handles = [engine.open() for _ in work]
-    for turn in range(len(work[0])):
-        for handle, shown in zip(handles, work, strict=True):
-            engine.append(handle, shown[turn])
-        requests = [
-            (handle, Sampling(1.0, 1.0, ACTION, seed, lambda text: False, grammar))
-            for seed, handle in enumerate(handles)
-        ]
-        engine.sample(requests)
-    for handle in handles:
-        engine.close(handle)
+def reencode(work: list[Trajectory]) -> Callable[[], None]:
+    """What a loop around `generate` does: each turn the whole history goes in again."""
+    model, _ = load_base(MODEL, torch.bfloat16)
+
+    def run() -> None:
+        histories: list[list[int]] = [[] for _ in work]
+        for turn in range(len(work[0].actions)):
+            for history, trajectory in zip(histories, work, strict=True):
+                history += trajectory.shown[turn]
+            width = max(map(len, histories))
+            padded = [[0] * (width - len(ids)) + ids for ids in histories]
+            mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in histories]
+            tokens = max(trajectory.actions[turn] for trajectory in work)
+            output = model.generate(
+                torch.tensor(padded),
+                attention_mask=torch.tensor(mask),
+                min_new_tokens=tokens,
+                max_new_tokens=tokens,
+                do_sample=True,
+                top_k=0,
+                pad_token_id=0,
+            )
+            for history, row, trajectory in zip(histories, output.tolist(), work, strict=True):
+                history += row[width : width + trajectory.actions[turn]]
+
+    return run
 
 
-def per_minute(work: list[list[list[int]]], sample: Callable[[], None]) -> float:
-    """Trajectories a minute."""
+def padded_cache(work: list[Trajectory]) -> Callable[[], None]:
+    """One DynamicCache for all, kept across turns; who has less to say or to read is padded."""
+    from transformers import DynamicCache
+
+    model: Any = load_base(MODEL, torch.bfloat16)[0]
+    count = len(work)
+    sampling = [Sampling(1.0, 1.0, 1, 0, lambda text: False)] * count
+    rng = random.Random(0)
+
+    @torch.inference_mode()
+    def run() -> None:
+        cache = DynamicCache(config=model.config)
+        mask = torch.zeros(count, 0, dtype=torch.long)
+        positions = torch.zeros(count, dtype=torch.long)
+
+        def forward(ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+            nonlocal mask, positions
+            mask = torch.cat([mask, real], dim=1)
+            places = (positions[:, None] + real.cumsum(1) - 1).clamp(min=0)
+            positions = positions + real.sum(1)
+            output = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            logits: torch.Tensor = output.logits[:, -1].float()
+            return logits
+
+        for turn in range(len(work[0].actions)):
+            pages = [trajectory.shown[turn] for trajectory in work]
+            width = max(map(len, pages))
+            ids = torch.tensor([[0] * (width - len(page)) + page for page in pages])
+            real = torch.tensor([[0] * (width - len(page)) + [1] * len(page) for page in pages])
+            logits = forward(ids, real)
+            for token in range(max(trajectory.actions[turn] for trajectory in work)):
+                uniform = [rng.random() for _ in work]
+                drawn = draw(logits, logits.log_softmax(-1), sampling, uniform)
+                going = [[int(token < trajectory.actions[turn])] for trajectory in work]
+                logits = forward(torch.tensor([[d.token] for d in drawn]), torch.tensor(going))
+
+    return run
+
+
+def continuous_batching(work: list[Trajectory]) -> Callable[[], None]:
+    """transformers' own, one manager for all turns, whose blocks may share a history."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    model: Any = load_base(MODEL, torch.bfloat16)[0]
+    tokens = sum(sum(map(len, t.shown)) + sum(t.actions) for t in work)
+
+    def run() -> None:
+        manager = model.init_continuous_batching(
+            generation_config=GenerationConfig(do_sample=True, top_k=0, eos_token_id=-1),
+            continuous_batching_config=ContinuousBatchingConfig(
+                page_size=16, num_blocks=tokens // 16 + 2048, max_batch_tokens=1024
+            ),
+        )
+        manager.start()
+        histories = [list(trajectory.shown[0]) for trajectory in work]
+        turns = [0] * len(work)
+
+        def ask(index: int) -> None:
+            manager.add_request(
+                histories[index],
+                request_id=f"{index}:{turns[index]}",
+                max_new_tokens=work[index].actions[turns[index]],
+            )
+
+        for index in range(len(work)):
+            ask(index)
+        left = sum(len(trajectory.actions) for trajectory in work)
+        while left:
+            result = manager.get_result(timeout=60)
+            if result is None or result.error:
+                raise RuntimeError(f"continuous batching failed: {result and result.error}")
+            index = int(result.request_id.split(":")[0])
+            left -= 1
+            turns[index] += 1
+            if turns[index] < len(work[index].actions):
+                histories[index] += [*result.generated_tokens, *work[index].shown[turns[index]]]
+                ask(index)
+        manager.stop(block=True)
+
+    return run
+
+
+def packed(
+    work: list[Trajectory], dtype: torch.dtype = torch.bfloat16, grammar: str | None = None
+) -> Callable[[], None]:
+    """Ours: each sequence's cache lives on, only what is new is computed, nobody waits."""
+    engine = LocalEngine(*load_base(MODEL, dtype), context=4096, capacity=len(work))
+
+    def run() -> None:
+        handles = {engine.open(): trajectory for trajectory in work}
+        turns = dict.fromkeys(handles, 0)
+
+        def ask(handle: int) -> None:
+            turn, trajectory = turns[handle], handles[handle]
+            engine.append(handle, trajectory.shown[turn])
+            tokens = trajectory.actions[turn]
+            engine.begin(handle, Sampling(1.0, 1.0, tokens, handle, lambda text: False, grammar))
+
+        for handle in handles:
+            ask(handle)
+        left = len(handles)
+        while left:
+            for handle, _ in engine.step():
+                turns[handle] += 1
+                if turns[handle] < len(handles[handle].actions):
+                    ask(handle)
+                else:
+                    left -= 1
+        for handle in handles:
+            engine.close(handle)
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[list[Trajectory]], Callable[[], None]]] = {
+    "reencode": reencode,
+    "padded_cache": padded_cache,
+    "continuous_batching": continuous_batching,
+    "packed_bf16": packed,
+    "constrained": lambda work: packed(work, grammar=GRAMMAR),
+    "packed_fp32": lambda work: packed(work, torch.float32),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contender's run."""
+
+    seconds: float
+    peak_mib: float
+    """Memory of the whole process at its peak."""
+
+
+def measure(name: str, shape: Shape, threads: int) -> Measured:
+    """Run a contender once, after a small run to warm up."""
+    torch.set_num_threads(threads)
+    vocabulary = 49152
+    CONTENDERS[name](workload(Shape(2, 2), vocabulary))()
+    run = CONTENDERS[name](workload(shape, vocabulary))
     started = time.perf_counter()
-    sample()
-    return 60 * len(work) / (time.perf_counter() - started)
+    run()
+    seconds = time.perf_counter() - started
+    return Measured(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def compute_limit(shape: Shape, threads: int) -> float:
+    """Trajectories a minute if all were matrix products at this machine's rate for bfloat16.
+
+    The rate is that of the model's largest layer on a thousand tokens; what is needed is each
+    token once through every layer, the head for each sampled token, and attention's two products.
+    """
+    torch.set_num_threads(threads)
+    config = load_base(MODEL)[0].config
+    inner, width = config.intermediate_size, config.hidden_size
+    size = width // config.num_attention_heads
+    attention = 2 * width * (config.num_attention_heads + config.num_key_value_heads) * size
+    layers = config.num_hidden_layers * (attention + 3 * width * inner)
+    flops = 0.0
+    for index, trajectory in enumerate(workload(shape, config.vocab_size)):
+        tokens = sum(map(len, trajectory.shown)) + sum(trajectory.actions)
+        first = shape.prompt if index % GROUP else 0
+        flops += 2 * layers * (tokens - first)
+        flops += 2 * width * config.vocab_size * sum(trajectory.actions)
+        flops += 4 * config.num_hidden_layers * width * (tokens**2 - first**2) / 2
+    return 60 * shape.trajectories * matmul_rate(1024, width, inner) / flops
+
+
+def matmul_rate(tokens: int, width: int, inner: int) -> float:
+    """Floating point operations a second of one linear layer in bfloat16, the best of five."""
+    x = torch.randn(tokens, width, dtype=torch.bfloat16)
+    weight = torch.randn(inner, width, dtype=torch.bfloat16)
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(50):
+            torch.nn.functional.linear(x, weight)
+        best = max(best, 50 * 2 * tokens * width * inner / (time.perf_counter() - started))
+    return best
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, whose peak of memory is then its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def main() -> None:
@@ -84,26 +307,44 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=16)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--threads", type=int, default=provenance.usable_cores())
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rates: dict[str, float] = {}
-    model, tokenizer = load_base("smollm2-135m")
-    work = workload(arguments.trajectories, arguments.turns, len(tokenizer))
-    rates["reencode"] = per_minute(work, lambda: reencode(model, work))
-    for name, dtype, grammar in (
-        ("packed_bf16", torch.bfloat16, None),
-        ("constrained", torch.bfloat16, GRAMMAR),
-        ("packed_fp32", torch.float32, None),
-    ):
-        engine = LocalEngine(*load_base("smollm2-135m", dtype), context=4096)
-        rates[name] = per_minute(work, partial(packed, engine, work, grammar))
-    print(f"{provenance.machine()}; {arguments.threads} threads; {model.dtype} where not named")
-    for name, value in rates.items():
-        ratio = value / rates["reencode"]
-        print(f"{name:<12} {value:8.2f} trajectories a minute   {ratio:6.2f} x re-encoding")
+    shape = Shape(arguments.trajectories, arguments.turns)
+    print(
+        f"{provenance.machine()}; {arguments.threads} threads; {MODEL}; "
+        f"{shape.trajectories} trajectories of {shape.turns} turns"
+    )
+    rates = {"compute_limit": apart(compute_limit, shape, arguments.threads)}
+    print(f"{'compute_limit':<20} {rates['compute_limit']:8.2f} trajectories a minute")
+    for name in arguments.only:
+        measured = apart(measure, name, shape, arguments.threads)
+        rates[name] = 60 * shape.trajectories / measured.seconds
+        print(
+            f"{name:<20} {rates[name]:8.2f} trajectories a minute  "
+            f"{rates[name] / rates['compute_limit']:5.0%} of the limit  "
+            f"{rates[name] / rates.get('reencode', float('nan')):5.2f} x re-encoding  "
+            f"{measured.peak_mib:6.0f} MiB at the peak",
+            flush=True,
+        )
+    per_turn = {}
+    for turns in (10, 20, 40):
+        short = short_turns(shape.trajectories, turns)
+        seconds = apart(measure, "packed_bf16", short, arguments.threads).seconds
+        per_turn[turns] = seconds / turns / shape.trajectories
+        print(f"{turns} short turns: {1000 * per_turn[turns]:.1f} ms a turn", flush=True)
+    print(f"a turn of 40 costs {per_turn[40] / per_turn[10]:.2f} x a turn of 10")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"trajectories_per_minute": rates}, indent=2) + "\n")
+        numbers = {
+            "machine": provenance.machine(),
+            "threads": arguments.threads,
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+            "command": " ".join(["python", *sys.argv]),
+            "trajectories_per_minute": rates,
+            "per_turn_ratio_40_10": per_turn[40] / per_turn[10],
+        }
+        arguments.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":
