@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from redpencil.cli.options import (
+    Constrained,
     Corruptions,
     IdleTurns,
     Kinds,
@@ -68,6 +69,11 @@ def rl(
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
     kl: Annotated[float, typer.Option(min=0.0)] = 0.01,
     credit: Annotated[str, typer.Option(help="Credit rule: paper or outcome.")] = "paper",
+    constrained: Constrained = False,
+    vllm: Annotated[
+        Literal["off", "colocate", "server"],
+        typer.Option(help="Sample by vLLM on a GPU, in this process or in TRL's server."),
+    ] = "off",
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
@@ -98,6 +104,8 @@ def rl(
         learning_rate=learning_rate,
         kl=kl,
         credit=credit,
+        constrained=constrained,
+        vllm=vllm,
         rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
         seed=seed,
     )

@@ -7,11 +7,12 @@ advantages that TRL computes from one number a trace by those of a credit rule.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -21,10 +22,11 @@ from trl import GRPOConfig, GRPOTrainer
 
 from redpencil.checkers import Checker
 from redpencil.demos import Broken
+from redpencil.engine import Engine
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditEnv, EditRules
-from redpencil.errors import SandboxError, UsageError
+from redpencil.errors import MissingDependency, SandboxError, UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import ModelPolicy
 from redpencil.rollout import Episode, rollout
@@ -38,6 +40,7 @@ from redpencil.train.loop import (
     save_adapter,
     trainer_arguments,
 )
+from redpencil.train.vllm import STOP, VllmEngine
 from redpencil.types import Trace, Value
 
 TRACES = "traces.jsonl"
@@ -59,6 +62,10 @@ class GrpoRecipe(Value, frozen=True):
     credit: str = "paper"
     """The rule of `redpencil.train.credit`."""
     temperature: float = 1.0
+    constrained: bool = False
+    """Sample only commands that the page can take."""
+    vllm: Literal["off", "colocate", "server"] = "off"
+    """Sample by vLLM on a GPU, in the trainer's own process or in a server of TRL's."""
     context: int = 2048
     traces_per_backward: int = 4
     """Traces whose gradients are computed at once; less takes less memory."""
@@ -82,17 +89,20 @@ def train_grpo(
 
     Raises:
         UsageError: there is nothing to train on, no such model, adapter or credit rule.
+        MissingDependency: vLLM is asked for and not installed.
     """
     if recipe.credit not in credit.RULES:
         known = ", ".join(credit.RULES)
         raise UsageError(f"no credit rule {recipe.credit!r}; the rules are {known}")
     if not variants:
         raise UsageError("no broken program to train on")
+    if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
+        raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
     model, tokenizer = load_base(recipe.model)
-    sampler, _ = load_base(recipe.model)
-    sampling = _Sampling(
-        LocalEngine(sampler, tokenizer, recipe.context), variants, recipe, checker, folder
-    )
+    sampling = _Sampling(variants, recipe, checker, folder)
+    if recipe.vllm == "off":
+        sampler, _ = load_base(recipe.model)
+        sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
     dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
     batch = recipe.tasks_per_step * recipe.group
     arguments = GRPOConfig(
@@ -112,6 +122,7 @@ def train_grpo(
         max_completion_length=recipe.context,
         save_steps=recipe.checkpoint_every,
         shuffle_dataset=True,
+        **_vllm_arguments(recipe),
     )
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     trainer = _PerTurnTrainer(
@@ -124,11 +135,24 @@ def train_grpo(
         callbacks=[Journal(folder, progress)],
     )
     trainer.remove_callback(PrinterCallback)
+    if recipe.vllm != "off":
+        sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
     score_only_labels(trainer.model.get_base_model(), recipe.temperature)
     checkpoint = last_checkpoint(folder)
     _forget_traces_after(folder, checkpoint, batch)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return save_adapter(trainer.model, folder, recipe.model)
+
+
+def _vllm_arguments(recipe: GrpoRecipe) -> dict[str, Any]:
+    if recipe.vllm == "off":
+        return {}
+    return {
+        "use_vllm": True,
+        "vllm_mode": recipe.vllm,
+        "vllm_max_model_length": recipe.context,
+        "generation_kwargs": STOP,
+    }
 
 
 def _forget_traces_after(folder: Path, checkpoint: Path | None, batch: int) -> None:
@@ -211,7 +235,6 @@ class _Sampling:
 
     def __init__(
         self,
-        engine: LocalEngine,
         variants: Sequence[Broken],
         recipe: GrpoRecipe,
         checker: Checker,
@@ -219,15 +242,29 @@ class _Sampling:
     ) -> None:
         self.advantages: list[list[float]] = []
         self.metrics: dict[str, float] = {}
-        self._engine = engine
         self._variants = variants
         self._recipe = recipe
         self._checker = checker
         self._traces = folder / TRACES
 
+    def use(self, engine: Engine) -> None:
+        """Sample through this engine.
+
+        Raises:
+            UsageError: it lacks what training needs.
+        """
+        missing = {"ids", "lora_sync"} - engine.capabilities
+        if missing:
+            raise UsageError(
+                f"training needs an engine with {', '.join(sorted(missing))}: "
+                "use the local engine or vLLM"
+            )
+        self._engine = engine
+
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
         started = time.perf_counter()
-        self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
+        if isinstance(self._engine, LocalEngine):  # TRL itself keeps vLLM's weights up to date
+            self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
         traces = self._sample([int(prompt) for prompt in prompts], trainer.state.global_step)
         append_jsonl(self._traces, traces)
         groups = [
@@ -248,11 +285,12 @@ class _Sampling:
         trainer.action_mask = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(mask) for _, mask, _ in completions], batch_first=True
         ).to(trainer.accelerator.device)
+        told = "logprobs" in self._engine.capabilities  # else TRL works them out itself
         return {
             "prompt_ids": [list(trace.turns[0].observation_ids) for trace in traces],
             "completion_ids": [ids for ids, _, _ in completions],
             "env_mask": [mask for _, mask, _ in completions],
-            "logprobs": [logprobs for _, _, logprobs in completions],
+            "logprobs": [logprobs for _, _, logprobs in completions] if told else None,
             "trace_reward": [trace.reward for trace in traces],
         }
 
@@ -268,7 +306,12 @@ class _Sampling:
 
     def _sample(self, indices: Sequence[int], step: int) -> list[Trace]:
         """A trace for each index, in order; seeds differ by step and by place in the batch."""
-        policy = ModelPolicy(self._engine, self._recipe.model, temperature=self._recipe.temperature)
+        policy = ModelPolicy(
+            self._engine,
+            self._recipe.model,
+            temperature=self._recipe.temperature,
+            constrained=self._recipe.constrained,
+        )
         first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
         by_seed = {
             trace.seed: trace for trace in rollout(self._episodes(indices, first_seed), policy)
