@@ -15,10 +15,14 @@ from redpencil import provenance
 from redpencil.checkers import Checker
 from redpencil.corrupt import Kinds
 from redpencil.demos import Broken
+from redpencil.engine import Engine
+from redpencil.engine.client import Dialect
+from redpencil.engine.server import ServerEngine
+from redpencil.engine.weights import load_model
 from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
 from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
-from redpencil.policy import Policy
+from redpencil.policy import ModelPolicy, Policy
 from redpencil.rollout import CONCURRENCY, Episode, rollout
 from redpencil.types import Trace, Value
 
@@ -30,7 +34,11 @@ _RESAMPLES = 2000
 
 
 class Plan(Value, frozen=True):
-    """What is evaluated: all that the traces depend on but the broken programs themselves."""
+    """What is evaluated: all that the traces depend on but the broken programs themselves.
+
+    Raises:
+        UsageError: it asks of a server, or without one, what cannot be had there.
+    """
 
     method: Method
     tasks: str
@@ -41,6 +49,10 @@ class Plan(Value, frozen=True):
     """Traces per program."""
     temperature: float = 0.0
     """0 samples greedily."""
+    server: str | None = None
+    """Base URL of the server that runs the model, None where it runs here."""
+    dialect: Dialect = "chat"
+    """What is spoken with the server."""
     constrained: bool = False
     """Whether only well-formed commands could be sampled."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
@@ -54,6 +66,49 @@ class Plan(Value, frozen=True):
     """The corruptions chosen from."""
     seed: int = 0
     """Of the corruptions and, plus the sample's number, of the sampling."""
+
+    def __post_init__(self) -> None:
+        if self.server is None:
+            if self.dialect != "chat":
+                raise UsageError("--dialect is spoken with a server: name it with --server")
+        elif self.adapter is not None:
+            raise UsageError("--server and --adapter: a server has to load adapters by itself")
+        elif self.constrained:
+            raise UsageError("--server and --constrained: a server does not take our grammar")
+        elif self.method == "direct" and self.dialect == "completions":
+            raise UsageError("a model is asked for a direct answer in --dialect chat")
+
+
+def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> ModelPolicy:
+    """The policy of a plan: its model, loaded here or behind its server.
+
+    Args:
+        budget_tokens: most tokens that the server may be asked to process.
+
+    Raises:
+        UsageError: there is no such model, adapter or server, or a budget but no server.
+        MissingDependency: a package is missing; the message names the command that adds it.
+    """
+    engine: Engine
+    if plan.server is not None:
+        engine = ServerEngine(
+            plan.server,
+            plan.base_model,
+            plan.dialect,
+            capacity=CONCURRENCY,
+            budget_tokens=budget_tokens,
+        )
+        engine.reach()
+    elif budget_tokens is not None:
+        raise UsageError("--budget-tokens is for a --server: what is computed here costs nothing")
+    else:
+        weights = load_model(plan.base_model, None if plan.adapter is None else Path(plan.adapter))
+        from redpencil.engine.local import LocalEngine
+
+        engine = LocalEngine(*weights)
+    return ModelPolicy(
+        engine, plan.base_model, temperature=plan.temperature, constrained=plan.constrained
+    )
 
 
 class Results(Value, frozen=True):
@@ -76,8 +131,8 @@ class Results(Value, frozen=True):
     unparsed_rate: float
     """Of these, the share that is no command of the language at all."""
     mean_turns: float
-    mean_tokens: float
-    """Generated tokens per trace."""
+    mean_tokens: float | None
+    """Generated tokens per trace; None where the engine does not show them."""
     seconds: float
     """Wall time spent sampling and checking."""
     errors: int
@@ -182,7 +237,7 @@ def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str)
         malformed_rate=len(malformed) / max(len(turns), 1),
         unparsed_rate=sum(turn.edit is None for turn in malformed) / max(len(turns), 1),
         mean_turns=len(turns) / len(traces),
-        mean_tokens=sum(len(turn.action_ids) for turn in turns) / len(traces),
+        mean_tokens=_mean_tokens(traces),
         seconds=round(seconds, 1),
         errors=sum(trace.end == "error" for trace in traces),
         base_model=plan.base_model,
@@ -204,6 +259,11 @@ def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float
 
 
 _SPENT = "seconds.json"
+
+
+def _mean_tokens(traces: Sequence[Trace]) -> float | None:
+    counts = [sum(len(turn.action_ids) for turn in trace.turns) for trace in traces]
+    return fmean(counts) if any(counts) else None
 
 
 def _environment(plan: Plan, item: Broken, checker: Checker) -> Env:

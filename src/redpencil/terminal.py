@@ -73,10 +73,18 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
             f"{low:.1%} - {high:.1%}",
             f"{results.malformed_rate:.1%}",
             f"{results.mean_turns:.1f}",
-            f"{results.mean_tokens:.0f}",
+            "-" if results.mean_tokens is None else f"{results.mean_tokens:.0f}",
             f"{results.seconds:.0f}",
         )
     return table
+
+
+def faults(errors: Sequence[str], total: int) -> str:
+    """How many of `total` traces ended in a fault of the infrastructure, and in which."""
+    return (
+        f"{len(errors)} of {total} traces ended in an error, such as: {errors[-1]}\n"
+        "The same command makes them anew."
+    )
 
 
 def demos_summary(summary: Summary) -> str:

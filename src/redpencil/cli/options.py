@@ -15,6 +15,21 @@ from redpencil.errors import UsageError
 Model = Annotated[
     str, typer.Option(help="Hugging Face id, folder, or smollm2-135m.", show_default=True)
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Sample from the model of this name on an OpenAI-compatible server, such as "
+        "http://localhost:8000/v1.",
+    ),
+]
+Dialect = Annotated[
+    Literal["chat", "completions"], typer.Option(help="What is spoken with the server.")
+]
+BudgetTokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="Send the server nothing more after so many tokens, prompts' too."),
+]
 Adapter = Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
 Seed = Annotated[int, typer.Option(help="Settles everything random.")]
 Tests = Annotated[Path, typer.Option(help="File of asserts, or of tests as pytest runs them.")]

@@ -15,8 +15,10 @@ import typer
 
 from redpencil.cli.options import (
     Adapter,
+    BudgetTokens,
     Constrained,
     Corruptions,
+    Dialect,
     IdleTurns,
     Kinds,
     Limit,
@@ -25,6 +27,7 @@ from redpencil.cli.options import (
     Model,
     Samples,
     Seed,
+    Server,
     Source,
     Temperature,
     Variants,
@@ -50,6 +53,9 @@ class EvalOptions:
     method: Method = "coe"
     model: Model = "smollm2-135m"
     adapter: Adapter = None
+    server: Server = None
+    dialect: Dialect = "chat"
+    budget_tokens: BudgetTokens = None
     samples: Samples = 1
     temperature: Temperature = 0.0
     constrained: Constrained = False
@@ -71,6 +77,8 @@ class EvalOptions:
             tasks=self.source,
             base_model=self.model,
             adapter=str(self.adapter) if self.adapter else None,
+            server=self.server,
+            dialect=self.dialect,
             samples=self.samples,
             temperature=self.temperature,
             constrained=self.constrained,
@@ -99,7 +107,7 @@ def evaluate(options: EvalOptions) -> None:
     from redpencil.evaluate import evaluate as run
 
     plan, out = options.plan(), options.out
-    broken, policy, checker = _set_up(plan)
+    broken, policy, checker = _set_up(plan, options.budget_tokens)
     with _solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
         results = run(plan, broken, policy, checker, out, command=_command(), on_trace=on_trace)
     terminal.console.print(terminal.results_table([(plan.method, results)]))
@@ -112,7 +120,7 @@ def rollout(options: RolloutOptions) -> None:
     from redpencil.evaluate import sample
 
     plan, out = options.plan(), options.out
-    broken, policy, checker = _set_up(plan)
+    broken, policy, checker = _set_up(plan, options.budget_tokens)
     with _solved_progress("Sample", len(broken) * plan.samples) as on_trace:
         traces = sample(plan, broken, policy, checker, out, on_trace=on_trace)
     solved = sum(trace.solved for trace in traces)
@@ -176,12 +184,14 @@ def report(
     console.print(str(path), soft_wrap=True)
 
 
-def _set_up(plan: Plan) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
+def _set_up(
+    plan: Plan, budget_tokens: int | None
+) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
     """The broken programs of a plan, and who is to mend and to check them."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
     from redpencil.demos import broken_variants
-    from redpencil.engine.weights import load_model
+    from redpencil.evaluate import make_policy
     from redpencil.tasks import load
 
     if plan.samples > 1 and plan.temperature == 0:
@@ -193,32 +203,27 @@ def _set_up(plan: Plan) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
         found.tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
     )
     broken = list(itertools.islice(made, plan.limit))
-    adapter = None if plan.adapter is None else Path(plan.adapter)
-    weights = load_model(plan.base_model, adapter)
-    from redpencil.engine.local import LocalEngine
-    from redpencil.policy import ModelPolicy
-
-    engine = LocalEngine(*weights)
-    policy = ModelPolicy(
-        engine, plan.base_model, temperature=plan.temperature, constrained=plan.constrained
-    )
-    return broken, policy, checker
+    return broken, make_policy(plan, budget_tokens=budget_tokens), checker
 
 
 @contextlib.contextmanager
 def _solved_progress(what: str, total: int) -> Iterator[Callable[[Trace], None]]:
-    """A bar that counts traces, and those of them that are solved."""
+    """A bar that counts traces, and those of them that are solved; then what faults there were."""
     from redpencil import terminal
 
     solved = 0
+    faults: list[str] = []
     with terminal.progress(what, total) as advance:
 
         def on_trace(trace: Trace) -> None:
             nonlocal solved
             solved += trace.solved
+            faults.extend([trace.error] if trace.error else [])
             advance(f"{solved} solved")
 
         yield on_trace
+    if faults:
+        terminal.console.print(terminal.faults(faults, total), markup=False, soft_wrap=True)
 
 
 def _command() -> str:

@@ -35,6 +35,7 @@ def sft(
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
     model: Model = "smollm2-135m",
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Demonstrations a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
     seed: Seed = 0,
 ) -> None:
@@ -48,7 +49,9 @@ def sft(
     require_torch()
     from redpencil.train.sft import SftRecipe, train_sft
 
-    recipe = SftRecipe(model=model, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    recipe = SftRecipe(
+        model=model, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed
+    )
     with terminal.training_progress("Fine-tune (SFT)") as update:
         report = train_sft(traces, recipe, out, update)
     terminal.console.print(

@@ -1,0 +1,730 @@
+"""The engine of a server: its dialects, and what comes of every fault that a server can have."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from redpencil.checkers import PythonChecker
+from redpencil.demos import Broken
+from redpencil.engine import Sample, Sampling
+from redpencil.engine.client import Dialect, Patience, _retry_after
+from redpencil.engine.server import ServerEngine
+from redpencil.env import AnswerEnv, EditEnv, EditRules
+from redpencil.errors import EngineError, MissingDependency, UsageError
+from redpencil.evaluate import Plan, evaluate, make_policy, sample
+from redpencil.policy import ModelPolicy
+from redpencil.rollout import Episode, rollout
+from redpencil.types import Task, Trace
+from scripted_server import (
+    EXIT,
+    FIX,
+    Answer,
+    Request,
+    Script,
+    Server,
+    drops,
+    hangs_up,
+    mends,
+    says,
+    sends,
+    serving,
+    stalls,
+)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+CHECKER = PythonChecker()
+HASTY = Patience(timeout=0.4, retries=2, backoff=0.01)
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has set is not for these servers."""
+    for name in ("REDPENCIL_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def engine_of(server: Server, dialect: Dialect = "chat", **options: Any) -> ServerEngine:
+    return ServerEngine(server.url, "tiny", dialect, **{"patience": HASTY, **options})
+
+
+def episode(double: Task, number: int) -> Task:
+    """A task of its own for each episode, whose number the server reads in the prompt."""
+    return msgspec.structs.replace(double, id=f"test/{number}", prompt=f"Episode {number}.")
+
+
+def play(double: Task, engine: ServerEngine, count: int = 4, **options: Any) -> list[Trace]:
+    """Traces of so many episodes, by number; none is missing."""
+    episodes = [Episode(EditEnv(episode(double, n), CHECKER), seed=n) for n in range(count)]
+    policy = ModelPolicy(engine, "tiny")
+    traces = {trace.seed: trace for trace in rollout(episodes, policy, **options)}
+    return [traces[number] for number in range(count)]
+
+
+def in_episode(number: int, fault: Answer, times: int | None = None) -> Script:
+    """A script that mends all but one episode, which meets a fault so many times, or always."""
+    met = 0
+
+    def script(request: Request) -> Answer:
+        nonlocal met
+        if request.episode == number and request.turn == 1 and met != times:
+            met += 1
+            return fault
+        return mends(request)
+
+    return script
+
+
+def others_are_solved(traces: list[Trace], number: int) -> bool:
+    return all(
+        trace.solved and trace.end == "exit" and len(trace.turns) == 2
+        for trace in traces
+        if trace.seed != number
+    )
+
+
+class TestDialects:
+    def test_chat(self, double: Task) -> None:
+        with serving() as server:
+            (trace,) = play(double, engine_of(server), 1)
+        assert trace.solved
+        assert [turn.action for turn in trace.turns] == [FIX, EXIT]
+        first, second = server.requests
+        assert first.path == "/v1/chat/completions"
+        shown = [turn.observation.text.strip("\n") for turn in trace.turns]
+        assert first.body["messages"] == [{"role": "user", "content": shown[0]}]
+        assert second.body["messages"] == [
+            {"role": "user", "content": shown[0]},
+            {"role": "assistant", "content": FIX},
+            {"role": "user", "content": shown[1]},
+        ]
+
+    def test_completions(self, double: Task) -> None:
+        with serving() as server:
+            (trace,) = play(double, engine_of(server, "completions"), 1)
+        assert trace.solved
+        first, second = server.requests
+        assert first.path == "/v1/completions"
+        shown = [turn.observation.text for turn in trace.turns]
+        assert first.body["prompt"] == shown[0]
+        assert second.body["prompt"] == f"{shown[0]}{FIX}\n{shown[1]}"
+
+    @pytest.mark.parametrize("dialect", ["chat", "completions"])
+    def test_a_server_may_ignore_stop(self, double: Task, dialect: Dialect) -> None:
+        def chatty(request: Request) -> Answer:
+            return says((FIX if request.turn == 0 else EXIT) + "\nThis\nis why: ...\n")
+
+        with serving() as server:
+            server.script = chatty
+            (trace,) = play(double, engine_of(server, dialect), 1)
+            server.script = mends
+            (terse,) = play(double, engine_of(server, dialect), 1)
+        assert trace == terse
+        assert server.requests[1].body == server.requests[3].body
+        assert server.requests[0].body["stop"] == ["\n"]
+
+    def test_what_is_sampled_with_is_sent(self, double: Task) -> None:
+        with serving() as server:
+            policy = ModelPolicy(engine_of(server), "tiny", temperature=0.7, top_p=0.9)
+            for seed in (3, 4, 3):
+                list(rollout([Episode(EditEnv(episode(double, 0), CHECKER), seed=seed)], policy))
+        bodies = [request.body for request in server.requests]
+        for body in bodies:
+            wanted = (body["model"], body["temperature"], body["top_p"], body["max_tokens"])
+            assert wanted == ("tiny", 0.7, 0.9, EditEnv.max_tokens)
+        seeds = [body["seed"] for body in bodies]
+        assert len(set(seeds)) == 4
+        assert seeds[:2] == seeds[4:]
+
+    def test_a_direct_answer_is_asked_for_in_chat(self, double: Task) -> None:
+        answer = "Here:\n```python\ndef double(n):\n    return n * 2\n```\n"
+
+        def ask(engine: ServerEngine) -> Trace:
+            env = AnswerEnv(episode(double, 0), CHECKER)
+            (trace,) = rollout([Episode(env)], ModelPolicy(engine, "tiny"))
+            return trace
+
+        with serving(lambda request: says(answer + "I doubled it.")) as server:
+            trace = ask(engine_of(server))
+            with pytest.raises(UsageError, match="asked directly in the chat dialect"):
+                ask(engine_of(server, "completions"))
+        assert trace.solved
+        assert trace.turns[0].action + "\n" == answer
+        (request,) = server.requests
+        assert request.body["messages"][0]["content"] == trace.turns[0].observation.text
+        assert "stop" not in request.body
+
+    @pytest.mark.parametrize("field", [{"grammar": "start: /x/"}, {"top_k": 3}])
+    def test_what_a_server_cannot_do_is_refused(self, field: dict[str, Any]) -> None:
+        engine = ServerEngine("http://127.0.0.1:1/v1", "tiny")
+        handle = engine.open()
+        with pytest.raises(UsageError, match="use the local engine"):
+            engine.begin(handle, Sampling(1.0, 1.0, 9, 0, bool)._replace(**field))
+        with pytest.raises(UsageError, match="use the local engine"):
+            ModelPolicy(engine, "tiny", constrained=True)
+
+
+class TestEngine:
+    def test_capacity_is_the_most_at_once(self, double: Task) -> None:
+        lock, now, most = threading.Lock(), 0, 0
+
+        def script(request: Request) -> Answer:
+            nonlocal now, most
+            with lock:
+                now += 1
+                most = max(most, now)
+            time.sleep(0.05)
+            with lock:
+                now -= 1
+            return mends(request)
+
+        with serving(script) as server:
+            traces = play(double, engine_of(server, capacity=3), 9)
+            engine = engine_of(server, capacity=1)
+            engine.open()
+            with pytest.raises(UsageError, match="holds 1 sequences"):
+                engine.open()
+        assert all(trace.solved for trace in traces)
+        assert most == 3
+
+    def test_closing_ends_a_request_under_way(self) -> None:
+        asked, gone = threading.Event(), threading.Event()
+
+        def waits(handler: Any) -> None:
+            asked.set()
+            handler.connection.settimeout(30)
+            assert handler.rfile.read(1) == b""
+            gone.set()
+
+        with serving(lambda request: waits) as server:
+            engine = engine_of(server, patience=Patience(timeout=60))
+            handle = engine.open()
+            engine.begin(handle, Sampling(1.0, 1.0, 9, 0, bool))
+            assert asked.wait(30)
+            engine.close(handle)
+            assert gone.wait(30)
+            assert engine.step() == []
+
+    def test_what_ended_is_there_while_others_go_on(self) -> None:
+        release = threading.Event()
+
+        def script(request: Request) -> Answer:
+            if request.messages == ["slow"]:
+                assert release.wait(30)
+            return says("done\n")
+
+        with serving(script) as server:
+            engine = engine_of(server, patience=Patience(timeout=60))
+            handles = {}
+            for text in ("slow", "quick"):
+                handles[text] = engine.open()
+                engine.show(handles[text], text)
+                engine.begin(handles[text], Sampling(1.0, 1.0, 9, 0, bool))
+            assert _wait(engine) == [(handles["quick"], Sample((), (), "d"))]
+            assert engine.step() == []
+            release.set()
+            assert [handle for handle, _ in _wait(engine)] == [handles["slow"]]
+
+    def test_a_missing_library_names_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "openai", None)
+        with pytest.raises(MissingDependency, match=r"pip install 'redpencil\[server\]'"):
+            ServerEngine("http://127.0.0.1:1/v1", "tiny")
+
+    def test_training_refuses_it(self, tmp_path: Path) -> None:
+        from redpencil.train.grpo import GrpoRecipe, _Sampling
+
+        engine: Any = ServerEngine("http://127.0.0.1:1/v1", "tiny")
+        with pytest.raises(UsageError, match=r"ids, lora_sync.*use the local engine"):
+            _Sampling([], GrpoRecipe(), CHECKER, tmp_path).use(engine)
+
+
+def _wait(engine: ServerEngine) -> list[tuple[int, Sample | EngineError | None]]:
+    while not (ended := engine.step()):
+        pass
+    return ended
+
+
+PASSING_FAULTS: dict[str, tuple[Answer, str]] = {
+    "stalls": (stalls, "no answer within 0.4 s"),
+    "hangs up": (hangs_up, "connection failed"),
+    "drops the connection": (drops, "connection failed: .*without sending complete"),
+    "rate limit": (sends(429, {"error": {"message": "slow down"}}), "429 .*slow down"),
+    "server error": (sends(500, b"<html>\n oops </html>"), "500 <html> oops </html>"),
+    "overloaded": (sends(503, {"detail": "loading"}), "503 .*loading"),
+    "not JSON": (sends(200, b"<html>hello</html>"), "cannot be read .*hello"),
+    "nothing": (sends(200, b""), "cannot be read"),
+    "no UTF-8": (sends(200, b'{"choices": \xff'), "cannot be read"),
+    "nested": (sends(200, b'{"x": ' + b"[" * 9999 + b"]" * 9999 + b"}"), "without text|read"),
+    "half a surrogate": (sends(200, b'{"choices": [{"text": "\\ud800"}]}'), "cannot be read"),
+    "not an object": (sends(200, [1, 2]), "Expected `object`, got `array`"),
+    "no choices": (sends(200, {"id": "x"}), "without text"),
+    "empty choices": (says("", choices=[]), "without text"),
+    "null": (says(None), "without text"),
+    "a number": (says(3), "Expected `str | null`, got `int`"),
+    "wrong types": (says("", choices={"a": 1}), "Expected `array`, got `object`"),
+    "negative usage": (says(EXIT, usage={"prompt_tokens": -9}), "`int` >= 0"),
+    "an error that is no error": (sends(200, {"error": {"message": "no GPU"}}), "no GPU"),
+}
+
+
+class TestFaults:
+    @pytest.mark.parametrize("dialect", ["chat", "completions"])
+    @pytest.mark.parametrize("name", PASSING_FAULTS)
+    def test_one_that_stays(self, double: Task, name: str, dialect: Dialect) -> None:
+        fault, message = PASSING_FAULTS[name]
+        with serving(in_episode(1, fault)) as server:
+            traces = play(double, engine_of(server, dialect))
+        assert others_are_solved(traces, 1)
+        assert traces[1].end == "error"
+        assert not traces[1].solved
+        assert re.search(message, traces[1].error)
+        assert "\n" not in traces[1].error
+        assert len(traces[1].error) < 400
+        assert [turn.action for turn in traces[1].turns] == [FIX]
+        tries = Counter((request.episode, request.turn) for request in server.requests)
+        assert tries[1, 1] == 1 + HASTY.retries
+        assert all(times == 1 for where, times in tries.items() if where != (1, 1))
+
+    @pytest.mark.parametrize("name", PASSING_FAULTS)
+    def test_one_that_passes(self, double: Task, name: str) -> None:
+        fault, _ = PASSING_FAULTS[name]
+        with serving(in_episode(1, fault, times=HASTY.retries)) as server:
+            traces = play(double, engine_of(server))
+        assert all(trace.solved and len(trace.turns) == 2 for trace in traces)
+        again = [request.body for request in server.requests if request.episode == 1][1:]
+        assert again == [again[0]] * (1 + HASTY.retries)
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_a_server_is_left_alone_as_long_as_it_asks(self, double: Task, status: int) -> None:
+        fault = sends(status, {}, Retry_After="0.3")
+        with serving(in_episode(1, fault, times=1)) as server:
+            traces = play(double, engine_of(server))
+        assert all(trace.solved for trace in traces)
+        first, second = (r.time for r in server.requests if (r.episode, r.turn) == (1, 1))
+        assert second - first >= 0.3
+
+    def test_nobody_waits_for_an_hour(self, double: Task) -> None:
+        with serving(in_episode(1, sends(429, b"quota", Retry_After="3600"))) as server:
+            traces = play(double, engine_of(server))
+        assert others_are_solved(traces, 1)
+        assert (traces[1].end, traces[1].error) == ("error", f"{server.url}: 429 quota")
+        assert sum(request.episode == 1 for request in server.requests) == 2
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"error": {"code": "context_length_exceeded", "message": "too many tokens"}},
+            {"message": "This model's maximum context length is 2048 tokens. However, ..."},
+            {"error": {"type": "exceed_context_size_error", "message": "the request exceeds"}},
+            {"error": "The prompt is longer than the maximum model length of 512."},
+        ],
+    )
+    def test_a_full_context_is_a_limit(self, double: Task, said: object) -> None:
+        with serving(in_episode(1, sends(400, said))) as server:
+            traces = play(double, engine_of(server))
+        assert others_are_solved(traces, 1)
+        assert (traces[1].end, traces[1].error) == ("truncated", "")
+        assert traces[1].turns[-1].reward == 1.0 - 0.5
+        assert sum(request.episode == 1 for request in server.requests) == 2
+
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    def test_other_refusals_are_not_tried_again(self, double: Task, status: int) -> None:
+        with serving(in_episode(1, sends(status, {"error": "no such field"}))) as server:
+            traces = play(double, engine_of(server))
+        assert others_are_solved(traces, 1)
+        assert traces[1].error == f'{server.url}: {status} {{"error": "no such field"}}'
+        assert sum(request.episode == 1 for request in server.requests) == 2
+
+    @pytest.mark.parametrize(
+        ("status", "message"),
+        [
+            (401, "REDPENCIL_API_KEY or OPENAI_API_KEY: 401 .*no!"),
+            (403, "REDPENCIL_API_KEY or OPENAI_API_KEY: 403 .*no!"),
+            (404, "has no chat model 'tiny'.*mostly ends in /v1: 404 .*no!"),
+        ],
+    )
+    def test_what_all_have_in_common_stops_the_run(
+        self, double: Task, tmp_path: Path, status: int, message: str
+    ) -> None:
+        plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 4)
+        path = tmp_path / "traces.jsonl"
+        with serving(in_episode(2, sends(status, {"error": "no!"}))) as server:
+            with pytest.raises(UsageError, match=message):
+                sample(plan, broken, _policy(server), CHECKER, path, concurrency=1)
+            assert len(path.read_text().splitlines()) == 2
+            assert len(server.requests) == 6
+            server.script = mends
+            traces = sample(plan, broken, _policy(server), CHECKER, path, concurrency=1)
+        assert all(trace.solved for trace in traces)
+        assert len(traces) == 4
+        assert len(server.requests) == 10
+
+    def test_a_server_that_dies_loses_nothing_that_was_done(
+        self, double: Task, tmp_path: Path
+    ) -> None:
+        def kill(handler: Any) -> None:
+            server.die()
+
+        plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 5)
+        path = tmp_path / "traces.jsonl"
+        with serving(in_episode(2, kill)) as server:
+            traces = sample(plan, broken, _policy(server), CHECKER, path, concurrency=1)
+        ends = [trace.end for trace in traces]
+        assert ends == ["exit", "exit", "error", "error", "error"]
+        assert all("connection failed" in trace.error for trace in traces[2:])
+        assert [len(trace.turns) for trace in traces] == [2, 2, 1, 0, 0]
+        with serving(mends, server.port) as revived:
+            again = sample(plan, broken, _policy(revived), CHECKER, path, concurrency=1)
+        assert again[:2] == traces[:2]
+        assert all(trace.solved for trace in again)
+        assert [request.episode for request in revived.requests] == [2, 2, 3, 3, 4, 4]
+
+    def test_a_server_that_starts_again_is_waited_for(self, double: Task) -> None:
+        born: list[Server] = []
+
+        def restart(handler: Any) -> None:
+            server.die()
+            born.append(Server(mends, server.port))
+
+        patience = Patience(timeout=5, retries=8, backoff=0.02)
+        with serving(in_episode(2, restart)) as server:
+            traces = play(double, engine_of(server, patience=patience))
+        born[0].die()
+        assert all(trace.solved and len(trace.turns) == 2 for trace in traces)
+
+    def test_retry_after_is_a_number_or_a_date(self) -> None:
+        soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+        assert _retry_after({"retry-after": "1.5"}) == 1.5
+        assert 50 < _retry_after({"retry-after": soon}) <= 60
+        for none in ({}, {"retry-after": "soon"}, {"retry-after": "Mon, 99 Foo"}):
+            assert _retry_after(none) == 0
+
+    def test_a_wrong_port_shows_before_the_run(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"no server at http://127.0.0.1:{port}/v1: conn"):
+            make_policy(_plan(f"http://127.0.0.1:{port}/v1"))
+
+
+class TestBudget:
+    def test_nothing_is_sent_once_it_is_used_up(self, double: Task) -> None:
+        with serving() as server:
+            engine = engine_of(server, budget_tokens=500)
+            traces = play(double, engine, 8, concurrency=1)
+        assert len(server.requests) == 5
+        assert engine.tokens_used == 550
+        assert [trace.solved for trace in traces] == [True] * 2 + [False] * 6
+        assert [len(trace.turns) for trace in traces] == [2, 2, 1, 0, 0, 0, 0, 0]
+        assert {trace.error for trace in traces[2:]} == {"budget of 500 tokens used up"}
+
+    def test_only_what_is_under_way_exceeds_it(self, double: Task) -> None:
+        with serving() as server:
+            engine = engine_of(server, budget_tokens=500, capacity=3)
+            traces = play(double, engine, 8)
+        assert 5 <= len(server.requests) <= 5 + 2
+        assert engine.tokens_used == 110 * len(server.requests)
+        assert sum(len(trace.turns) for trace in traces) == len(server.requests)
+
+    def test_retries_are_not_sent_either(self, double: Task) -> None:
+        with serving(lambda request: says(None)) as server:
+            traces = play(double, engine_of(server, budget_tokens=200), 1)
+        assert len(server.requests) == 2
+        assert traces[0].error == "budget of 200 tokens used up"
+
+    @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}])
+    def test_a_server_that_reports_nothing_has_no_budget(self, double: Task, usage: object) -> None:
+        with serving(lambda request: says(EXIT, usage=usage)) as server:
+            engine = engine_of(server)
+            assert play(double, engine, 1)[0].end == "exit"
+            assert engine.tokens_used == 0
+            with pytest.raises(UsageError, match="no budget can be kept"):
+                play(double, engine_of(server, budget_tokens=500), 1)
+
+
+class TestKey:
+    @pytest.mark.parametrize(
+        ("environment", "sent"),
+        [
+            ({}, "Bearer none"),
+            ({"OPENAI_API_KEY": "theirs"}, "Bearer theirs"),
+            ({"OPENAI_API_KEY": "theirs", "REDPENCIL_API_KEY": " ours\n"}, "Bearer ours"),
+        ],
+    )
+    def test_it_comes_from_the_environment(
+        self,
+        double: Task,
+        monkeypatch: pytest.MonkeyPatch,
+        environment: dict[str, str],
+        sent: str,
+    ) -> None:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with serving() as server:
+            play(double, engine_of(server), 1)
+        assert {request.headers["authorization"] for request in server.requests} == {sent}
+
+    def test_it_is_nowhere_to_be_seen(
+        self,
+        double: Task,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        """Not even where the server repeats what it was sent, and everything is logged."""
+        monkeypatch.setenv("REDPENCIL_API_KEY", KEY)
+        caplog.set_level(logging.DEBUG)
+
+        def repeats(request: Request) -> Answer:
+            sent = request.headers["authorization"].encode()
+            return {
+                0: mends(request),
+                1: sends(500, sent * 30),
+                2: sends(200, sent),
+                3: sends(400, {"error": sent.decode()}),
+                4: says(sent.decode()),
+                5: sends(302, b"", Location="/elsewhere"),
+                6: sends(200, sent, Content_Encoding="gzip"),
+            }[request.episode]
+
+        plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 7)
+        with serving(repeats) as server:
+            policy = _policy(server)
+            evaluate(plan, broken, policy, CHECKER, tmp_path)
+            server.script = lambda request: sends(401, request.headers["authorization"].encode())
+            with pytest.raises(UsageError) as refused:
+                play(double, engine_of(server), 2)
+        for request in server.requests:
+            assert request.headers["authorization"] == f"Bearer {KEY}"
+        ours = refused.tb.tb_next  # all but this test, which holds what the server was sent
+        chain = traceback.TracebackException(
+            refused.type, refused.value, ours, capture_locals=True
+        ).format()
+        written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+        assert set(written) == {"traces.jsonl", "traces.plan.json", "results.json", "seconds.json"}
+        assert "Bearer [key]" in written["traces.jsonl"]
+        seen = [*written.values(), "".join(chain), repr(policy), repr(engine_of(server))]
+        seen += [caplog.text, *capfd.readouterr(), repr(refused.value)]
+        seen += [repr(record.__dict__) for record in caplog.records]
+        assert not [text for text in seen if KEY in text]
+
+    def test_one_that_cannot_be_sent_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for key in ("sk-\u201cquoted\u201d", "sk-a\nb"):
+            monkeypatch.setenv("REDPENCIL_API_KEY", key)
+            with pytest.raises(UsageError) as refused:
+                ServerEngine("http://127.0.0.1:1/v1", "tiny")
+            assert "REDPENCIL_API_KEY holds" in str(refused.value)
+            assert key not in str(refused.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "localhost:8000",
+            "ftp://localhost/v1",
+            "http://",
+            "http://localhost:port/v1",
+            "http://localhost:99999/v1",
+            f"http://user:{KEY}@localhost/v1",
+            f"http://localhost/v1?key={KEY}",
+            f"http://localhost/v1#{KEY}",
+        ],
+    )
+    def test_a_url_holds_no_secrets(self, url: str) -> None:
+        with pytest.raises(UsageError) as refused:
+            ServerEngine(url, "tiny")
+        assert "http://localhost:8000/v1" in str(refused.value)
+        assert KEY not in str(refused.value)
+
+
+def _plan(url: str, **fields: Any) -> Plan:
+    return Plan(method="coe", tasks="test", base_model="tiny", server=url, **fields)
+
+
+def _broken(double: Task, count: int) -> list[Broken]:
+    return [Broken(episode(double, number), (), ()) for number in range(count)]
+
+
+def _policy(server: Server) -> ModelPolicy:
+    return ModelPolicy(engine_of(server), "tiny")
+
+
+class TestPlan:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"server": "http://x/v1", "adapter": "a"}, "--server and --adapter"),
+            ({"server": "http://x/v1", "constrained": True}, "--server and --constrained"),
+            ({"dialect": "completions"}, "name it with --server"),
+            (
+                {"server": "http://x/v1", "method": "direct", "dialect": "completions"},
+                "--dialect chat",
+            ),
+        ],
+    )
+    def test_what_cannot_be_had_together(self, fields: dict[str, Any], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            Plan(**{"method": "coe", "tasks": "t", "base_model": "m", **fields})
+
+    def test_a_budget_is_for_a_server(self) -> None:
+        with pytest.raises(UsageError, match="--budget-tokens is for a --server"):
+            make_policy(Plan(method="coe", tasks="t", base_model="m"), budget_tokens=1)
+
+    def test_traces_of_different_servers_are_never_mixed(
+        self, double: Task, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "traces.jsonl"
+        other = {"base_model": "tiny", "method": "coe", "tasks": "test"}
+        with serving() as server:
+            sample(_plan(server.url), _broken(double, 1), _policy(server), CHECKER, path)
+            for plan in (
+                _plan(f"{server.url}/other"),
+                _plan(server.url, dialect="completions"),
+                Plan(**other),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(UsageError, match="holds traces of something else"):
+                    sample(plan, _broken(double, 1), _policy(server), CHECKER, path)
+
+    def test_tokens_that_nobody_showed_are_not_counted(self, double: Task, tmp_path: Path) -> None:
+        with serving() as server:
+            broken = _broken(double, 2)
+            results = evaluate(_plan(server.url), broken, _policy(server), CHECKER, tmp_path)
+        assert results.pass_at_1 == 1.0
+        assert results.mean_tokens is None
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def tasks(self, double: Task, tmp_path: Path) -> str:
+        path = tmp_path / "tasks.jsonl"
+        lines = [msgspec.json.encode(episode(double, number)) for number in range(4)]
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        return f"jsonl:{path}"
+
+    @pytest.mark.parametrize("dialect", ["chat", "completions"])
+    def test_rollout_and_eval(
+        self, redpencil: Run, tasks: str, tmp_path: Path, dialect: Dialect
+    ) -> None:
+        out = tmp_path / "traces.jsonl"
+        with serving() as server:
+            options = ("--model", "tiny", "--server", server.url, "--dialect", dialect)
+            done = redpencil("rollout", tasks, *options, "--samples", 2, "--out", out)
+            assert done.returncode == 0, done.stderr
+            assert "8 traces in" in done.stdout
+            assert "8 of them solved" in " ".join(done.stdout.split())
+            measured = redpencil("eval", tasks, *options, "--out", tmp_path / "eval")
+            assert measured.returncode == 0, measured.stderr
+            assert "100.0%" in measured.stdout
+            assert redpencil("report", tmp_path / "eval").returncode == 0
+        plan = json.loads((tmp_path / "eval" / "traces.plan.json").read_text())
+        assert (plan["server"], plan["dialect"]) == (server.url, dialect)
+
+    def test_faults_are_counted_and_made_good(
+        self, redpencil: Run, tasks: str, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "traces.jsonl"
+        with serving(in_episode(1, sends(400, b"no [markup]"))) as server:
+            command = ("rollout", tasks, "--model", "tiny", "--server", server.url)
+            command = (*command, "--samples", 1, "--out", out)
+            done = redpencil(*command)
+            assert done.returncode == 0, done.stderr
+            assert f"1 of 4 traces ended in an error, such as: {server.url}: 400" in done.stdout
+            assert "[markup]" in done.stdout
+            server.script = mends
+            assert "4 of them solved" in " ".join(redpencil(*command).stdout.split())
+
+    def test_a_budget_ends_a_run_and_a_greater_one_goes_on(
+        self, redpencil: Run, tasks: str, tmp_path: Path
+    ) -> None:
+        command = ("eval", tasks, "--model", "tiny", "--out", tmp_path)
+        with serving() as server:
+            command = (*command, "--server", server.url, "--budget-tokens")
+            short = redpencil(*command, 150)
+            assert "budget of 150 tokens used up" in short.stdout
+            assert "100.0%" in redpencil(*command, 10_000).stdout
+
+    def test_errors_are_one_line(self, redpencil: Run, tasks: str, tmp_path: Path) -> None:
+        def error(*options: object) -> str:
+            result = redpencil("rollout", tasks, "--out", tmp_path / "t.jsonl", *options)
+            assert result.returncode == 2
+            (line,) = result.stderr.strip().splitlines()
+            return str(line)
+
+        with serving(lambda request: sends(401, b"who are you?")) as server:
+            command = ("--model", "tiny", "--server", server.url)
+            assert "REDPENCIL_API_KEY" in error(*command)
+            server.script = lambda request: sends(404, b"what?")
+            assert "no chat model 'tiny'" in error(*command)
+            assert "--adapter" in error(*command, "--adapter", tmp_path)
+            assert "--constrained" in error(*command, "--constrained")
+        assert "no server at" in error(*command)
+        assert "--budget-tokens" in error("--budget-tokens", 5)
+
+
+@pytest.fixture(scope="module")
+def real_server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of `transformers serve`, which holds the tiny model."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tiny_model)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process,
+    ):
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", process, log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.kill()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while process.poll() is None:
+        try:
+            opener.open(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"the server did not start: {log.read_text()}")
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions"])
+def test_a_real_server(real_server: str, tiny_model: Path, double: Task, dialect: Dialect) -> None:
+    engine = ServerEngine(real_server, str(tiny_model), dialect)
+    engine.reach()
+    episodes = [
+        Episode(EditEnv(episode(double, seed), CHECKER, EditRules(max_turns=3)), seed)
+        for seed in range(3)
+    ]
+    traces = list(rollout(episodes, ModelPolicy(engine, "tiny", temperature=0)))
+    assert len(traces) == 3
+    for trace in traces:
+        assert (trace.end, trace.error) == ("truncated", "")
+        assert len(trace.turns) == 3
+    assert engine.tokens_used > 3 * 3 * 50
