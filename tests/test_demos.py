@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -10,7 +11,8 @@ from redpencil import demos, editor
 from redpencil.checkers import PythonChecker
 from redpencil.corrupt import CORRUPTIONS, corrupt
 from redpencil.tasks import load
-from redpencil.types import Page, Task
+from redpencil.train.tokens import trace_tokens
+from redpencil.types import Page, Task, Trace
 
 CHECKER = PythonChecker()
 DONORS = ["total += 1", "return None"]
@@ -81,6 +83,30 @@ def test_demonstrations_are_broken_first_and_solved_last(order: demos.Order) -> 
         assert sum(turn.reward for turn in trace.turns) == 1.0
         assert trace.corruptions
         assert not CHECKER.check(trace.task.program or "", trace.task).solved
+
+
+@pytest.mark.parametrize("order", ["direct", "inverse"])
+def test_stumbles_are_mended_and_not_learned(order: demos.Order) -> None:
+    tasks = load("builtin:validation").tasks[:6]
+    variants = list(demos.broken_variants(tasks, 2, (1, 2), 0, CHECKER))
+
+    def play(seed: int) -> list[Trace]:
+        made = demos.demonstrate(variants, CHECKER, order=order, stumbles=0.4, seed=seed)
+        return [trace for trace in made if trace is not None]
+
+    traces = play(0)
+    assert len(traces) >= 8
+    assert all(trace.solved and trace.end == "exit" for trace in traces)
+    given = [(t, turn) for t in traces for turn in t.turns if turn.given]
+    idle = [turn for t, turn in given if turn.edit and turn.edit.text in turn.observation.page]
+    assert len(given) > len(idle) > 0
+    assert not any(trace.turns[-1].given for trace in traces)
+    for trace in traces:
+        mine = trace_tokens(trace, lambda text: [ord(letter) for letter in text])
+        learned = "".join(map(chr, itertools.compress(mine.ids, mine.is_action)))
+        assert learned == "".join(f"{turn.action}\n" for turn in trace.turns if not turn.given)
+    assert play(0) == traces
+    assert play(1) != traces
 
 
 def test_broken_programs_depend_on_task_and_seed_alone() -> None:

@@ -18,11 +18,11 @@ import msgspec
 
 from redpencil import corrupt, editor
 from redpencil.checkers import Checker
-from redpencil.env import EditEnv, EditRules
+from redpencil.env import PASS_MESSAGE, EditEnv, EditRules
 from redpencil.errors import UsageError
-from redpencil.policy import ScriptedPolicy
+from redpencil.policy import Action, FunctionPolicy
 from redpencil.rollout import Episode, rollout
-from redpencil.types import Edit, Page, Status, Task, Trace, Value
+from redpencil.types import Edit, Observation, Page, Status, Task, Trace, Value
 
 Order = Literal["direct", "inverse"]
 
@@ -122,15 +122,56 @@ def broken_variants(
                 yield broken
 
 
-def script(broken: Broken, order: Order) -> list[str]:
-    """The teacher's commands, EXIT included, though the tests may pass before the last edit."""
-    edits: Sequence[Edit] = broken.mending
-    if order == "direct":
-        assert broken.task.program is not None
-        assert broken.task.solution is not None
-        page = editor.load_page(broken.task.program)
-        edits = difference(page, editor.load_page(broken.task.solution))
-    return [*(editor.format_edit(edit) for edit in edits), editor.format_edit(Edit("EXIT"))]
+class Teacher:
+    """Mends a broken program, and stumbles now and then so that getting up can be learned.
+
+    A stumble is a command that leaves the page as it is or breaks it further, as models write
+    them. It is given, not taught: the loss is on what follows it alone.
+    """
+
+    def __init__(self, broken: Broken, order: Order, stumbles: float = 0.0, seed: int = 0) -> None:
+        """Make a teacher for one episode.
+
+        Args:
+            stumbles: the chance of a stumble in each turn before the tests pass.
+        """
+        self._order = order
+        self._stumbles = stumbles
+        self._solution = editor.load_page(broken.task.solution or "")
+        page = editor.load_page(broken.task.program or "")
+        self._todo = self._plan(page) if order == "direct" else list(broken.mending)
+        self._rng = random.Random(f"{seed}:{broken.task.id}:{broken.task.program}")
+
+    def __call__(self, observation: Observation) -> Action:
+        """The next command: EXIT as soon as the visible tests pass, before the last edit or not."""
+        if observation.text.endswith(f"\n{PASS_MESSAGE}\n") or not self._todo:
+            return Action(editor.format_edit(Edit("EXIT")))
+        if observation.page and self._rng.random() < self._stumbles:
+            return self._stumble(observation.page)
+        return Action(editor.format_edit(self._todo.pop(0)))
+
+    def _stumble(self, page: Page) -> Action:
+        edit = _bad_edit(page, self._rng)
+        after = editor.apply(page, edit)
+        if self._order == "direct":
+            self._todo = self._plan(after)
+        elif after != page:
+            self._todo.insert(0, editor.invert(page, edit))
+        return Action(editor.format_edit(edit), given=True)
+
+    def _plan(self, page: Page) -> list[Edit]:
+        return difference(page, self._solution)
+
+
+def _bad_edit(page: Page, rng: random.Random) -> Edit:
+    """Half of the time a line written again as it is, else a corruption of the page."""
+    if rng.random() < 0.5:
+        name = rng.choice(corrupt.names_of("all"))
+        edit = corrupt.CORRUPTIONS[name](page, rng, page)
+        if edit is not None:
+            return edit
+    line = rng.randrange(len(page))
+    return Edit("REPL", line + 1, page[line])
 
 
 def difference(page: Page, target: Page) -> list[Edit]:
@@ -155,22 +196,27 @@ def demonstrate(
     checker: Checker,
     *,
     order: Order = "direct",
+    stumbles: float = 0.0,
+    seed: int = 0,
     rules: EditRules | None = None,
 ) -> Iterator[Trace | None]:
-    """Replay the teacher's commands in the environment, a trace for each variant, in order.
+    """Let a teacher mend them in the environment: a trace for each variant, in order.
 
     None stands for a variant dropped: one that was not broken at the start and solved at the end,
     or in which a command could not be played.
     """
     source = iter(variants)
     while chunk := {broken.task: broken for broken in itertools.islice(source, _CHUNK)}:
-        commands = {task: script(broken, order) for task, broken in chunk.items()}
-        teacher = ScriptedPolicy(commands.__getitem__, f"demo:{order}", exit_on_pass=True)
+
+        def opening(task: Task, seed: int, chunk: dict[Task, Broken] = chunk) -> Teacher:
+            return Teacher(chunk[task], order, stumbles, seed)
+
         episodes = [
-            Episode(EditEnv(task, checker, rules), corruptions=broken.corruptions)
+            Episode(EditEnv(task, checker, rules), seed, broken.corruptions)
             for task, broken in chunk.items()
         ]
-        traces = {trace.task: trace for trace in rollout(episodes, teacher, concurrency=_CHUNK)}
+        policy = FunctionPolicy(opening, f"demo:{order}")
+        traces = {trace.task: trace for trace in rollout(episodes, policy, concurrency=_CHUNK)}
         for task in chunk:
             yield traces[task] if _is_demo(traces[task]) else None
 

@@ -33,6 +33,10 @@ TRACES = "traces.jsonl"
 _RESAMPLES = 2000
 
 
+OnTrace = Callable[[Trace, bool], None]
+"""Told of each trace, and whether it was sampled just now or found on disk."""
+
+
 class Plan(Value, frozen=True):
     """What is evaluated: all that the traces depend on but the broken programs themselves.
 
@@ -156,7 +160,7 @@ def evaluate(
     *,
     command: str = "",
     concurrency: int = CONCURRENCY,
-    on_trace: Callable[[Trace], None] = lambda trace: None,
+    on_trace: OnTrace = lambda trace, sampled: None,
 ) -> Results:
     """Play every broken program `samples` times; write `traces.jsonl` and `results.json`.
 
@@ -168,8 +172,8 @@ def evaluate(
     spent = _seconds_before(folder)
     started = time.perf_counter()
 
-    def record(trace: Trace) -> None:
-        on_trace(trace)
+    def record(trace: Trace, sampled: bool) -> None:
+        on_trace(trace, sampled)
         write_json(folder / _SPENT, spent + time.perf_counter() - started)
 
     traces = sample(
@@ -188,7 +192,7 @@ def sample(
     path: Path,
     *,
     concurrency: int = CONCURRENCY,
-    on_trace: Callable[[Trace], None] = lambda trace: None,
+    on_trace: OnTrace = lambda trace, sampled: None,
 ) -> list[Trace]:
     """Play every broken program `samples` times and write the traces to a file, in a fixed order.
 
@@ -203,7 +207,7 @@ def sample(
     _claim(path, plan)
     traces = _finished(path)
     for trace in traces.values():
-        on_trace(trace)
+        on_trace(trace, False)
     missing = [
         (item, seed)
         for item in broken
@@ -216,7 +220,7 @@ def sample(
     for trace in rollout(episodes, policy, concurrency=concurrency):
         append_jsonl(path, [trace])
         traces[_key(trace)] = trace
-        on_trace(trace)
+        on_trace(trace, True)
     ordered = [traces[key] for key in sorted(traces, key=str)]
     write_jsonl(path, ordered)
     return ordered

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from redpencil.editor import format_edit
 from redpencil.engine import Engine, Sample, Sampling
-from redpencil.env import PASS_MESSAGE, Env
+from redpencil.env import Env
 from redpencil.errors import EngineError, UsageError
-from redpencil.types import Edit, Observation, Task
+from redpencil.types import Observation, Task
 
 
 class Action(NamedTuple):
@@ -19,6 +18,8 @@ class Action(NamedTuple):
     observation_ids: tuple[int, ...] = ()
     action_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    given: bool = False
+    """Whether it was put into the policy's mouth: nothing is learned from it."""
 
 
 class Session(Protocol):
@@ -52,63 +53,58 @@ class Policy(Protocol):
         """Go on with all actions that were begun, for a moment; those that ended meanwhile."""
 
 
-class _Immediate:
-    """A policy whose actions are there as soon as they are asked for."""
+Answer = Callable[[Observation], Action | None]
+"""Acts in one episode: what is shown in, the action out, None to give up."""
+
+
+class FunctionPolicy:
+    """A function acts, a new one in each episode."""
 
     capacity = None
 
-    def __init__(self) -> None:
+    def __init__(self, opening: Callable[[Task, int], Answer], name: str) -> None:
+        """Make a policy.
+
+        Args:
+            opening: gives the function that acts in the episode of a task and a seed.
+        """
+        self.name = name
+        self._opening = opening
         self._done: list[tuple[Session, Outcome]] = []
+
+    def open(self, env: Env, seed: int) -> Session:
+        return _Answering(self._opening(env.task, seed))
+
+    def begin(self, session: Session, observation: Observation) -> None:
+        assert isinstance(session, _Answering)
+        self._done.append((session, session.answer(observation)))
 
     def step(self) -> list[tuple[Session, Outcome]]:
         done, self._done = self._done, []
         return done
 
 
-class ScriptedPolicy(_Immediate):
-    """Plays the actions that `script` gives for a task: the teacher of demonstrations.
-
-    With `exit_on_pass` the script is left for EXIT as soon as the visible tests pass.
-    """
-
-    def __init__(
-        self,
-        script: Callable[[Task], Iterable[str]],
-        name: str = "scripted",
-        *,
-        exit_on_pass: bool = False,
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self._script = script
-        self._exit_on_pass = exit_on_pass
-
-    def open(self, env: Env, seed: int) -> Session:
-        return _Script(self._script(env.task))
-
-    def begin(self, session: Session, observation: Observation) -> None:
-        assert isinstance(session, _Script)
-        self._done.append((session, self._next(session, observation)))
-
-    def _next(self, session: _Script, observation: Observation) -> Action | None:
-        if self._exit_on_pass and observation.text.endswith(f"\n{PASS_MESSAGE}\n"):
-            return Action(format_edit(Edit("EXIT")))
-        text = next(session.actions, None)
-        return None if text is None else Action(text)
-
-
-class _Script:
-    def __init__(self, actions: Iterable[str]) -> None:
-        self.actions = iter(actions)
+class _Answering:
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
 
     def close(self) -> None:
         pass
 
 
-class HumanPolicy(_Immediate):
-    """A person acts: shown what the model would be shown, asked for one command."""
+class ScriptedPolicy(FunctionPolicy):
+    """Plays the actions that `script` gives for a task, whatever comes of them."""
 
-    name = "human"
+    def __init__(self, script: Callable[[Task], Iterable[str]], name: str = "scripted") -> None:
+        def opening(task: Task, seed: int) -> Answer:
+            actions = map(Action, script(task))
+            return lambda observation: next(actions, None)
+
+        super().__init__(opening, name)
+
+
+class HumanPolicy(FunctionPolicy):
+    """A person acts: shown what the model would be shown, asked for one command."""
 
     def __init__(self, show: Callable[[str], None], ask: Callable[[], str | None]) -> None:
         """Make the policy of one person.
@@ -116,17 +112,13 @@ class HumanPolicy(_Immediate):
         Args:
             ask: gives the command, or None when the person has had enough.
         """
-        super().__init__()
-        self._show = show
-        self._ask = ask
 
-    def open(self, env: Env, seed: int) -> Session:
-        return _Script(())
+        def answer(observation: Observation) -> Action | None:
+            show(observation.text)
+            said = ask()
+            return None if said is None else Action(said)
 
-    def begin(self, session: Session, observation: Observation) -> None:
-        self._show(observation.text)
-        said = self._ask()
-        self._done.append((session, None if said is None else Action(said)))
+        super().__init__(lambda task, seed: answer, "human")
 
 
 class ModelPolicy:

@@ -156,7 +156,7 @@ class _Run:
         solved: list[bool] = []
         with terminal.progress(f"Evaluate: {NAMES[label]}", len(broken)) as advance:
 
-            def on_trace(trace: Trace) -> None:
+            def on_trace(trace: Trace, sampled: bool) -> None:
                 solved.append(trace.solved)
                 advance(f"{sum(solved)} of {len(solved)} solved")
 

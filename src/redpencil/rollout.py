@@ -152,4 +152,5 @@ def _turn(observation: Observation, action: Action, step: Step) -> Turn:
         observation_ids=action.observation_ids,
         action_ids=action.action_ids,
         logprobs=action.logprobs,
+        given=action.given,
     )

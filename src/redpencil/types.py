@@ -120,6 +120,8 @@ class Turn(Value, frozen=True):
     """Token ids exactly as sampled; never re-tokenised from `action`."""
     logprobs: tuple[float, ...] = ()
     """Log-probability of each action id under the sampling policy, at temperature 1."""
+    given: bool = False
+    """Whether the action was put into the policy's mouth, and nothing is learned from it."""
 
 
 End = Literal["exit", "solved", "truncated", "error"]

@@ -63,6 +63,14 @@ def demos(
     ] = "direct",
     corruptions: Corruptions = "1-5",
     kinds: Kinds = "all",
+    stumbles: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Chance that a turn is a bad command, which is shown and not taught.",
+        ),
+    ] = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Make demonstrations: corrupted programs and the commands that mend them, replayed."""
@@ -80,7 +88,7 @@ def demos(
     )
     kept, dropped = [], 0
     with terminal.progress("Demonstrations", len(found.tasks) * per_task) as advance:
-        for trace in demonstrate(variants, checker, order=order):
+        for trace in demonstrate(variants, checker, order=order, stumbles=stumbles, seed=seed):
             advance("")
             if trace is None:
                 dropped += 1

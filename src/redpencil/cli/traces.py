@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +40,7 @@ from redpencil.errors import UsageError
 if TYPE_CHECKING:
     from redpencil.checkers import PythonChecker
     from redpencil.demos import Broken
-    from redpencil.evaluate import Plan
+    from redpencil.evaluate import OnTrace, Plan
     from redpencil.policy import ModelPolicy
     from redpencil.types import Trace
 
@@ -207,19 +208,22 @@ def _set_up(
 
 
 @contextlib.contextmanager
-def _solved_progress(what: str, total: int) -> Iterator[Callable[[Trace], None]]:
+def _solved_progress(what: str, total: int) -> Iterator[OnTrace]:
     """A bar that counts traces, and those of them that are solved; then what faults there were."""
     from redpencil import terminal
 
-    solved = 0
+    solved = tokens = 0
     faults: list[str] = []
+    started = time.perf_counter()
     with terminal.progress(what, total) as advance:
 
-        def on_trace(trace: Trace) -> None:
-            nonlocal solved
+        def on_trace(trace: Trace, sampled: bool) -> None:
+            nonlocal solved, tokens
             solved += trace.solved
+            tokens += sum(len(turn.action_ids) for turn in trace.turns) if sampled else 0
             faults.extend([trace.error] if trace.error else [])
-            advance(f"{solved} solved")
+            rate = tokens / (time.perf_counter() - started)
+            advance(f"{solved} solved" + (f", {rate:.0f} tokens/s" if tokens else ""))
 
         yield on_trace
     if faults:

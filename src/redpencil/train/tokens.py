@@ -15,7 +15,7 @@ class Tokens(NamedTuple):
 
     ids: list[int]
     is_action: list[bool]
-    """True for the model's own tokens, False for what the environment wrote."""
+    """True for the model's own tokens, False for what it was shown or given."""
 
 
 def trace_tokens(trace: Trace, encode: Encode) -> Tokens:
@@ -31,5 +31,5 @@ def trace_tokens(trace: Trace, encode: Encode) -> Tokens:
         shown = list(turn.observation_ids) or encode(turn.observation.text)
         said = list(turn.action_ids) or encode(f"{turn.action}\n")
         ids += shown + said
-        is_action += [False] * len(shown) + [True] * len(said)
+        is_action += [False] * len(shown) + [not turn.given] * len(said)
     return Tokens(ids, is_action)
