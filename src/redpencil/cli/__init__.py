@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(training.quickstart)
 app.command()(recipes.recipes)
+app.command()(recipes.cost)
 app.command()(data.tasks)
 app.command()(files.check)
 app.command()(data.demos)
