@@ -20,8 +20,9 @@ from redpencil.engine.weights import load_adapter, load_base, load_model
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ModelPolicy
+from redpencil.recipes import Lora
 from redpencil.rollout import Episode, rollout
-from redpencil.train.loop import Lora, new_adapter, save_adapter
+from redpencil.train.loop import new_adapter, save_adapter
 from redpencil.train.tokens import trace_tokens
 from redpencil.types import Edit, Page, Status, Task, Trace, Verdict
 

@@ -252,7 +252,8 @@ class TestEngine:
             ServerEngine("http://127.0.0.1:1/v1", "tiny")
 
     def test_training_refuses_it(self, tmp_path: Path) -> None:
-        from redpencil.train.grpo import GrpoRecipe, _Sampling
+        from redpencil.recipes import GrpoRecipe
+        from redpencil.train.grpo import _Sampling
 
         engine: Any = ServerEngine("http://127.0.0.1:1/v1", "tiny")
         with pytest.raises(UsageError, match=r"ids, lora_sync.*use the local engine"):

@@ -15,12 +15,13 @@ from redpencil.engine.weights import load_base
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
+from redpencil.recipes import GrpoRecipe, SftRecipe
 from redpencil.tasks import load
 from redpencil.train import credit
-from redpencil.train.grpo import GrpoRecipe, train_grpo
+from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import last_checkpoint
-from redpencil.train.sft import SftRecipe, train_sft
+from redpencil.train.sft import train_sft
 from redpencil.types import Trace
 
 CHECKER = PythonChecker()

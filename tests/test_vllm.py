@@ -15,8 +15,9 @@ from redpencil.engine.weights import load_base
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ModelPolicy
+from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
-from redpencil.train.grpo import GrpoRecipe, train_grpo
+from redpencil.train.grpo import train_grpo
 from redpencil.train.vllm import VllmEngine
 from redpencil.types import Task
 

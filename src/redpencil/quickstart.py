@@ -1,4 +1,4 @@
-"""The whole pipeline at the size of a coffee break: tasks to report, on the problems on board.
+"""The whole pipeline of a recipe in a row, from tasks to report; unless told otherwise, small.
 
 Each stage leaves a file or folder that says it is done; started again, the quickstart goes on with
 the first stage that is not, and that stage from its own last checkpoint.
@@ -6,54 +6,41 @@ the first stage that is not, and that stage from its own last checkpoint.
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from pathlib import Path
+from typing import Literal, get_args
 
 from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
-from redpencil.corrupt import Kinds
-from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
+from redpencil.recipes import Recipe, read
 from redpencil.report.entries import NAMES
 from redpencil.tasks import load
-from redpencil.types import Split, Task, Trace, Value
+from redpencil.types import Task, Trace, Value
 
-
-class Quickstart(Value, frozen=True):
-    """The sizes of the quickstart, chosen to take about a quarter of an hour on two cores."""
-
-    model: str = "smollm2-135m"
-    demos_per_task: int = 4
-    corruptions: tuple[int, int] = (1, 2)
-    kinds: Kinds = "slips"
-    order: demos.Order = "direct"
-    learning_rate: float = 1e-3
-    epochs: float = 1.0
-    batch: int = 2
-    grpo_steps: int = 3
-    grpo_tasks_per_step: int = 4
-    grpo_learning_rate: float = 1e-4
-    eval_variants: int = 2
-    max_turns: int = 6
-    idle_turns: int = 2
-    seed: int = 0
+_Section = Literal["demos", "grpo", "eval"]
 
 
 class _RunRecord(Value, frozen=True):
     """`run.json`: what the run's numbers were made with."""
 
-    recipe: Quickstart
+    recipe: Recipe
     command: str
     versions: dict[str, str]
     machine: str
     git_commit: str
 
 
-def quickstart(folder: Path, recipe: Quickstart | None = None) -> Path:
-    """Run all stages that are not done yet; returns the report's path.
+def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "") -> Path:
+    """Run all stages of a recipe that are not done yet; returns the report's path.
+
+    Args:
+        recipe: else the one named `quickstart`.
+        command: the command that makes the run again, for its record.
 
     Raises:
         UsageError: the folder holds a run of another recipe, or cannot be written.
@@ -62,8 +49,8 @@ def quickstart(folder: Path, recipe: Quickstart | None = None) -> Path:
     from redpencil.engine.weights import require_torch
 
     require_torch()
-    run = _Run(folder, recipe or Quickstart())
-    run.claim()
+    run = _Run(folder, recipe or read("quickstart"))
+    run.claim(command)
     started = time.perf_counter()
     run.make_tasks()
     run.make_demos()
@@ -81,13 +68,12 @@ def quickstart(folder: Path, recipe: Quickstart | None = None) -> Path:
 class _Run:
     """One run's folder and the stages that fill it."""
 
-    def __init__(self, folder: Path, recipe: Quickstart) -> None:
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
         self.recipe = recipe
         self.checker: Checker = PythonChecker()
-        self.rules = EditRules(max_turns=recipe.max_turns, idle_turns=recipe.idle_turns)
 
-    def claim(self) -> None:
+    def claim(self, command: str) -> None:
         path = self.folder / "run.json"
         if path.exists():
             if read_json(path, _RunRecord).recipe != self.recipe:
@@ -99,7 +85,7 @@ class _Run:
             return
         record = _RunRecord(
             recipe=self.recipe,
-            command=f"redpencil quickstart --out {shlex.quote(str(self.folder))}",
+            command=command,
             versions=provenance.versions(),
             machine=provenance.machine(),
             git_commit=provenance.git_commit(),
@@ -107,21 +93,23 @@ class _Run:
         write_json(path, record)
 
     def make_tasks(self) -> None:
-        path = self.folder / "tasks.jsonl"
-        if not path.exists():
-            found = load("builtin")
-            terminal.console.print(f"[bold]Tasks[/]  {found.summary}")
-            write_jsonl(path, found.tasks)
+        for section in get_args(_Section):
+            path = self._tasks(section)
+            if not path.exists():
+                found = load(getattr(self.recipe, section).tasks)
+                terminal.console.print(f"[bold]Tasks[/]  {section}: {found.summary}")
+                write_jsonl(path, found.tasks)
 
     def make_demos(self) -> None:
         path = self.folder / "demos.jsonl"
         if path.exists():
             return
-        variants = self._broken("train", self.recipe.demos_per_task)
+        recipe = self.recipe.demos
+        variants = self._broken("demos", recipe.per_task, self.recipe.seed)
         kept: list[Trace] = []
         dropped = 0
         with terminal.progress("Demonstrations", len(variants)) as advance:
-            for trace in demos.demonstrate(variants, self.checker, order=self.recipe.order):
+            for trace in demos.demonstrate(variants, self.checker, order=recipe.order):
                 if trace is None:
                     dropped += 1
                 else:
@@ -139,22 +127,32 @@ class _Run:
         from redpencil.engine.weights import load_model
         from redpencil.policy import ModelPolicy
 
-        recipe = self.recipe
+        recipe, model = self.recipe.eval, self.recipe.model
         plan = Plan(
             method=method,
-            tasks="builtin:test",
-            base_model=recipe.model,
+            tasks=recipe.tasks,
+            base_model=model,
             adapter=str(adapter) if adapter else None,
-            rules=self.rules,
-            variants=recipe.eval_variants,
+            samples=recipe.samples,
+            temperature=recipe.temperature,
+            constrained=recipe.constrained and method == "coe",
+            rules=recipe.rules,
+            limit=recipe.limit,
+            variants=recipe.variants,
             corruptions=recipe.corruptions,
             kinds=recipe.kinds,
-            seed=recipe.seed,
+            seed=self.recipe.seed,
         )
-        broken = self._broken("test", recipe.eval_variants)
-        policy = ModelPolicy(LocalEngine(*load_model(recipe.model, adapter)), label, temperature=0)
+        broken = self._broken("eval", recipe.variants, plan.seed, recipe.limit)
+        policy = ModelPolicy(
+            LocalEngine(*load_model(model, adapter)),
+            label,
+            temperature=plan.temperature,
+            constrained=plan.constrained,
+        )
         solved: list[bool] = []
-        with terminal.progress(f"Evaluate: {NAMES[label]}", len(broken)) as advance:
+        title, total = f"Evaluate: {NAMES[label]}", len(broken) * plan.samples
+        with terminal.progress(title, total) as advance:
 
             def on_trace(trace: Trace, sampled: bool) -> None:
                 solved.append(trace.solved)
@@ -173,37 +171,21 @@ class _Run:
     def train_sft(self) -> Path:
         folder = self.folder / "sft"
         if not (folder / "adapter").exists():
-            from redpencil.train.sft import SftRecipe, train_sft
+            from redpencil.train.sft import train_sft
 
-            recipe = SftRecipe(
-                model=self.recipe.model,
-                learning_rate=self.recipe.learning_rate,
-                epochs=self.recipe.epochs,
-                batch=self.recipe.batch,
-                seed=self.recipe.seed,
-            )
             traces = read_jsonl(self.folder / "demos.jsonl", Trace)
             with terminal.training_progress("Fine-tune on them (SFT)") as update:
-                train_sft(traces, recipe, folder, update)
+                train_sft(traces, self.recipe.sft, folder, update)
         return folder / "adapter"
 
     def train_grpo(self, start: Path) -> Path:
         folder = self.folder / "grpo"
         if not (folder / "adapter").exists():
-            from redpencil.train.grpo import GrpoRecipe, train_grpo
+            from redpencil.train.grpo import train_grpo
 
-            recipe = GrpoRecipe(
-                model=self.recipe.model,
-                steps=self.recipe.grpo_steps,
-                tasks_per_step=self.recipe.grpo_tasks_per_step,
-                learning_rate=self.recipe.grpo_learning_rate,
-                rules=self.rules,
-                checkpoint_every=1,
-                seed=self.recipe.seed,
-            )
-            variants = self._broken("train", 1, seed=self.recipe.seed + 1)
+            variants = self._broken("grpo", 1, self.recipe.seed + 1)
             with terminal.training_progress("Reinforce (GRPO)") as update:
-                train_grpo(variants, start, recipe, self.checker, folder, update)
+                train_grpo(variants, start, self.recipe.grpo, self.checker, folder, update)
         return folder / "adapter"
 
     def report(self) -> Path:
@@ -222,22 +204,23 @@ class _Run:
         terminal.console.print()
         terminal.console.print(terminal.results_table(rows))
         terminal.console.print(
-            f"\n{rows[0][1].n} broken programs that no training saw, of {self.recipe.model}; "
-            f"{seconds / 60:.1f} minutes.\nRead the traces: [bold]{report}[/]"
+            f"\n{rows[0][1].n} broken programs of {self.recipe.eval.tasks}, "
+            f"mended by {self.recipe.model}; {seconds / 60:.1f} minutes.\n"
+            f"Read the traces: [bold]{report}[/]"
         )
 
-    def _broken(self, split: Split, per_task: int, seed: int | None = None) -> list[demos.Broken]:
-        tasks = read_jsonl(self.folder / "tasks.jsonl", Task)
-        return list(
-            demos.broken_variants(
-                [task for task in tasks if task.split == split],
-                per_task,
-                self.recipe.corruptions,
-                self.recipe.seed if seed is None else seed,
-                self.checker,
-                kinds=self.recipe.kinds,
-            )
+    def _tasks(self, section: _Section) -> Path:
+        return self.folder / "tasks" / f"{section}.jsonl"
+
+    def _broken(
+        self, section: _Section, per_task: int, seed: int, limit: int | None = None
+    ) -> list[demos.Broken]:
+        recipe = getattr(self.recipe, section)
+        tasks = read_jsonl(self._tasks(section), Task)
+        made = demos.broken_variants(
+            tasks, per_task, recipe.corruptions, seed, self.checker, kinds=recipe.kinds
         )
+        return list(itertools.islice(made, limit))
 
 
 def eval_command(plan: Plan, folder: Path) -> str:
@@ -254,4 +237,6 @@ def eval_command(plan: Plan, folder: Path) -> str:
         words += ["--limit", str(plan.limit)]
     if plan.temperature:
         words += ["--temperature", str(plan.temperature)]
+    if plan.constrained:
+        words.append("--constrained")
     return shlex.join([*words, "--out", str(folder)])

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redpencil import editor
+from redpencil.cost import Hardware, Stage
 from redpencil.demos import Summary
 from redpencil.evaluate import Results
 from redpencil.sandbox.trial import Trial
@@ -77,6 +78,40 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
             f"{results.seconds:.0f}",
         )
     return table
+
+
+def cost_table(stages: Sequence[Stage], machines: Sequence[Hardware]) -> Table:
+    """What each stage of a recipe takes, and the time of it on each machine."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in ("tokens", "written", "PFLOP", "memory"):
+        table.add_column(heading, justify="right")
+    for machine in machines:
+        table.add_column(machine.name, justify="right")
+
+    def row(name: str, parts: Sequence[Stage]) -> list[str]:
+        seconds = (sum(part.seconds(machine) for part in parts) for machine in machines)
+        return [
+            name,
+            _short(sum(part.tokens for part in parts)),
+            _short(sum(part.written for part in parts)),
+            _short(sum(part.flops for part in parts) / 1e15),
+            f"{max(part.memory for part in parts) / 1e9:.1f} GB",
+            *map(_duration, seconds),
+        ]
+
+    for stage in stages:
+        table.add_row(*row(stage.name, [stage]))
+    table.add_row(*row("in all", stages), style="bold")
+    return table
+
+
+def assumptions(machine: Hardware) -> str:
+    """What a machine is taken to do, in a line."""
+    return (
+        f"{machine.name}: {machine.flops / 1e12:g} TFLOP/s used to {machine.utilisation:.0%}, "
+        f"{machine.bandwidth / 1e9:g} GB/s read to {machine.reading:.0%}"
+    )
 
 
 def faults(errors: Sequence[str], total: int) -> str:
@@ -150,6 +185,22 @@ def outcome(trace: Trace) -> str:
 def fail(message: str) -> None:
     """Print an error as one line on standard error."""
     errors.print(Text.assemble(("error: ", "bold red"), message.replace("\n", " ")), soft_wrap=True)
+
+
+def _short(number: float) -> str:
+    """Three digits or so: `0.42`, `17`, `3.1M`."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.2g}" if number < 10 else f"{number:.0f}"
+
+
+def _duration(seconds: float) -> str:
+    """`4.1 s`, `12 min`, `1,480 h`."""
+    sizes = ((3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((size for size in sizes if seconds >= size[0]), sizes[-1])
+    number = seconds / size
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
 
 
 def _bar() -> Progress:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redpencil
-from redpencil.cli import data, files, sandbox, traces, training
+from redpencil.cli import data, files, recipes, sandbox, traces, training
 from redpencil.errors import RedpencilError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(training.quickstart)
+app.command()(recipes.recipes)
+app.command()(recipes.cost)
 app.command()(data.tasks)
 app.command()(files.check)
 app.command()(data.demos)

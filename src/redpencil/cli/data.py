@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redpencil.cli.options import Corruptions, Kinds, Seed, Source, corruption_range
+from redpencil.cli.options import Corruptions, Kinds, RecipeFile, Seed, Source, corruption_range
 from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def _check_solutions(found: TaskSet) -> None:
 def demos(
     source: Annotated[str, typer.Option("--tasks", help="Task source with solutions.")],
     out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
+    recipe: RecipeFile = None,
     per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
     order: Annotated[
         Literal["direct", "inverse"],

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+import msgspec
 import typer
 
 from redpencil.errors import UsageError
+
+if TYPE_CHECKING:
+    from redpencil.recipes import Recipe
 
 Model = Annotated[
     str, typer.Option(help="Hugging Face id, folder, or smollm2-135m.", show_default=True)
@@ -63,6 +69,25 @@ Variants = Annotated[
     int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
 ]
 
+
+def _prefill(context: typer.Context, name: str | None) -> str | None:
+    """Let the options of a command that are not given be those of its section of a recipe."""
+    if name is not None:
+        from redpencil.recipes import read
+
+        context.default_map = _as_options(read(name), context.info_name or "")
+    return name
+
+
+RECIPE = typer.Option(
+    "--recipe",
+    metavar="NAME|FILE",
+    callback=_prefill,
+    is_eager=True,
+    help="Take what no option says from a recipe; `redpencil recipes` lists them.",
+)
+RecipeFile = Annotated[str | None, RECIPE]
+
 Options = TypeVar("Options")
 
 
@@ -81,6 +106,32 @@ def taking(
         return spread
 
     return decorate
+
+
+def given_command() -> str:
+    """The command line at hand, as one would type it."""
+    return shlex.join(["redpencil", *sys.argv[1:]])
+
+
+def _as_options(recipe: Recipe, command: str) -> dict[str, Any]:
+    """What a command's section of a recipe says, by the names of the command's parameters."""
+    shared = {"model": recipe.model, "seed": recipe.seed}
+    sections = {
+        "demos": recipe.demos,
+        "sft": recipe.sft,
+        "rl": recipe.grpo,
+        "eval": recipe.eval,
+        "rollout": recipe.eval,
+    }
+    if command not in sections:
+        return shared
+    values = msgspec.structs.asdict(sections[command]) | shared
+    if "tasks" in values:
+        values["source"] = values.pop("tasks")
+        values["corruptions"] = "-".join(map(str, values["corruptions"]))
+    if "rules" in values:
+        values |= msgspec.structs.asdict(values.pop("rules"))
+    return values
 
 
 def corruption_range(text: str) -> tuple[int, int]:

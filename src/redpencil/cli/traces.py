@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from redpencil.cli.options import (
@@ -26,6 +25,7 @@ from redpencil.cli.options import (
     MaxTurns,
     Method,
     Model,
+    RecipeFile,
     Samples,
     Seed,
     Server,
@@ -33,6 +33,7 @@ from redpencil.cli.options import (
     Temperature,
     Variants,
     corruption_range,
+    given_command,
     taking,
 )
 from redpencil.errors import UsageError
@@ -51,6 +52,7 @@ class EvalOptions:
 
     source: Source
     out: Annotated[Path, typer.Option(help="Folder for traces.jsonl and results.json.")]
+    recipe: RecipeFile = None
     method: Method = "coe"
     model: Model = "smollm2-135m"
     adapter: Adapter = None
@@ -72,7 +74,9 @@ class EvalOptions:
         """What is to be sampled."""
         from redpencil.env import EditRules
         from redpencil.evaluate import Plan
+        from redpencil.recipes import read
 
+        rules = read(self.recipe).eval.rules if self.recipe else EditRules()
         return Plan(
             method=self.method,
             tasks=self.source,
@@ -83,7 +87,9 @@ class EvalOptions:
             samples=self.samples,
             temperature=self.temperature,
             constrained=self.constrained,
-            rules=EditRules(max_turns=self.max_turns, idle_turns=self.idle_turns),
+            rules=msgspec.structs.replace(
+                rules, max_turns=self.max_turns, idle_turns=self.idle_turns
+            ),
             limit=self.limit,
             variants=self.variants,
             corruptions=corruption_range(self.corruptions),
@@ -110,7 +116,9 @@ def evaluate(options: EvalOptions) -> None:
     plan, out = options.plan(), options.out
     broken, policy, checker = _set_up(plan, options.budget_tokens)
     with _solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
-        results = run(plan, broken, policy, checker, out, command=_command(), on_trace=on_trace)
+        results = run(
+            plan, broken, policy, checker, out, command=given_command(), on_trace=on_trace
+        )
     terminal.console.print(terminal.results_table([(plan.method, results)]))
 
 
@@ -228,7 +236,3 @@ def _solved_progress(what: str, total: int) -> Iterator[OnTrace]:
         yield on_trace
     if faults:
         terminal.console.print(terminal.faults(faults, total), markup=False, soft_wrap=True)
-
-
-def _command() -> str:
-    return shlex.join(["redpencil", *sys.argv[1:]])

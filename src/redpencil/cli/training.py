@@ -5,34 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
 from redpencil.cli.options import (
+    RECIPE,
     Constrained,
     Corruptions,
     IdleTurns,
     Kinds,
     MaxTurns,
     Model,
+    RecipeFile,
     Seed,
     corruption_range,
+    given_command,
 )
 
 
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/quickstart"),
+    recipe: Annotated[str, RECIPE] = "quickstart",
     seed: Seed = 0,
 ) -> None:
     """Everything once, small: tasks, demonstrations, SFT, GRPO, evaluation, report."""
-    from redpencil.quickstart import Quickstart
     from redpencil.quickstart import quickstart as run
+    from redpencil.recipes import read
 
-    run(out, Quickstart(seed=seed))
+    run(out, read(recipe).seeded(seed), command=given_command())
 
 
 def sft(
     demos: Annotated[Path, typer.Option(help="File of demonstrations (JSON lines).")],
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    recipe: RecipeFile = None,
     model: Model = "smollm2-135m",
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Demonstrations a step.")] = 8,
@@ -43,17 +49,23 @@ def sft(
     from redpencil import terminal
     from redpencil.engine.weights import require_torch
     from redpencil.files import read_jsonl
+    from redpencil.recipes import SftRecipe, read
     from redpencil.types import Trace
 
     traces = read_jsonl(demos, Trace)
     require_torch()
-    from redpencil.train.sft import SftRecipe, train_sft
+    from redpencil.train.sft import train_sft
 
-    recipe = SftRecipe(
-        model=model, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed
+    settings = msgspec.structs.replace(
+        read(recipe).sft if recipe else SftRecipe(),
+        model=model,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
     )
     with terminal.training_progress("Fine-tune (SFT)") as update:
-        report = train_sft(traces, recipe, out, update)
+        report = train_sft(traces, settings, out, update)
     terminal.console.print(
         f"{report.steps} steps on {report.tokens:,} tokens of {report.traces} traces, "
         f"{report.action_tokens:,} of them the model's own; {report.left_out} too long.\n"
@@ -65,6 +77,7 @@ def rl(
     source: Annotated[str, typer.Option("--tasks", help="Task source.")],
     adapter: Annotated[Path, typer.Option(help="Adapter to start from, as SFT makes it.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    recipe: RecipeFile = None,
     model: Model = "smollm2-135m",
     steps: Annotated[int, typer.Option(min=1)] = 100,
     tasks_per_step: Annotated[int, typer.Option(min=1)] = 4,
@@ -88,18 +101,20 @@ def rl(
     from redpencil.checkers import PythonChecker
     from redpencil.demos import broken_variants
     from redpencil.engine.weights import require_torch
-    from redpencil.env import EditRules
+    from redpencil.recipes import GrpoRecipe, read
     from redpencil.tasks import load
 
     found = load(source)
     require_torch()
-    from redpencil.train.grpo import GrpoRecipe, train_grpo
+    from redpencil.train.grpo import train_grpo
 
     checker = PythonChecker()
     variants = list(
         broken_variants(found.tasks, 1, corruption_range(corruptions), seed, checker, kinds=kinds)
     )
-    recipe = GrpoRecipe(
+    base = read(recipe).grpo if recipe else GrpoRecipe()
+    settings = msgspec.structs.replace(
+        base,
         model=model,
         steps=steps,
         tasks_per_step=tasks_per_step,
@@ -109,9 +124,9 @@ def rl(
         credit=credit,
         constrained=constrained,
         vllm=vllm,
-        rules=EditRules(max_turns=max_turns, idle_turns=idle_turns),
+        rules=msgspec.structs.replace(base.rules, max_turns=max_turns, idle_turns=idle_turns),
         seed=seed,
     )
     with terminal.training_progress("Reinforce (GRPO)") as update:
-        trained = train_grpo(variants, adapter, recipe, checker, out, update)
+        trained = train_grpo(variants, adapter, settings, checker, out, update)
     terminal.console.print(f"The adapter is in {trained}.")

@@ -12,9 +12,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback
@@ -25,10 +24,11 @@ from redpencil.demos import Broken
 from redpencil.engine import Engine
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_adapter, load_base
-from redpencil.env import EditEnv, EditRules
+from redpencil.env import EditEnv
 from redpencil.errors import MissingDependency, SandboxError, UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import ModelPolicy
+from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
 from redpencil.train import credit
 from redpencil.train.head import score_only_labels
@@ -41,37 +41,9 @@ from redpencil.train.loop import (
     trainer_arguments,
 )
 from redpencil.train.vllm import STOP, VllmEngine
-from redpencil.types import Trace, Value
+from redpencil.types import Trace
 
 TRACES = "traces.jsonl"
-
-
-class GrpoRecipe(Value, frozen=True):
-    """How to train by reinforcement; the defaults that the paper gives are the paper's."""
-
-    model: str = "smollm2-135m"
-    steps: int = 100
-    tasks_per_step: int = 4
-    group: int = 4
-    """Traces of each task (paper)."""
-    learning_rate: float = 1e-4
-    kl: float = 0.01
-    """Weight of the divergence from the SFT policy (paper)."""
-    clip: float = 0.2
-    """How far a token's probability ratio counts, either way (paper)."""
-    credit: str = "paper"
-    """The rule of `redpencil.train.credit`."""
-    temperature: float = 1.0
-    constrained: bool = False
-    """Sample only commands that the page can take."""
-    vllm: Literal["off", "colocate", "server"] = "off"
-    """Sample by vLLM on a GPU, in the trainer's own process or in a server of TRL's."""
-    context: int = 2048
-    traces_per_backward: int = 4
-    """Traces whose gradients are computed at once; less takes less memory."""
-    checkpoint_every: int = 2
-    rules: EditRules = msgspec.field(default_factory=EditRules)
-    seed: int = 0
 
 
 def train_grpo(

@@ -14,21 +14,13 @@ from transformers import TrainerCallback, TrainingArguments
 
 from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
-from redpencil.types import Value
+from redpencil.recipes import Lora
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Told after each optimiser step: steps done, steps in all, and the newest metrics."""
 
 ADAPTER = "adapter"
 METRICS = "metrics.jsonl"
-
-
-class Lora(Value, frozen=True):
-    """The adapter's shape: rank 16 on all linear layers is the paper's."""
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
 
 
 def new_adapter(model: Any, lora: Lora, seed: int) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback
@@ -16,10 +15,10 @@ from trl import SFTConfig, SFTTrainer
 
 from redpencil.engine.weights import load_base
 from redpencil.errors import UsageError
+from redpencil.recipes import SftRecipe
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     Journal,
-    Lora,
     Progress,
     last_checkpoint,
     new_adapter,
@@ -33,24 +32,6 @@ IGNORED = -100
 """The label of a token that the loss is not on."""
 _SORTED_BATCHES = 8
 """So many batches' worth of traces are sorted by length before they are cut into batches."""
-
-
-class SftRecipe(Value, frozen=True):
-    """How to fine-tune on demonstrations."""
-
-    model: str = "smollm2-135m"
-    lora: Lora = msgspec.field(default_factory=Lora)
-    learning_rate: float = 8e-4
-    warmup_share: float = 0.08
-    """Share of the steps over which the rate rises; it then falls to nought along a cosine."""
-    epochs: float = 1.0
-    batch: int = 8
-    """Traces a step."""
-    context: int = 2048
-    """Traces with more tokens are left out (paper: 2048)."""
-    checkpoint_every: int = 25
-    """Steps between checkpoints."""
-    seed: int = 0
 
 
 class SftReport(Value, frozen=True):
