@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from redpencil import demos, editor
 from redpencil.checkers import PythonChecker
 from redpencil.corrupt import CORRUPTIONS, corrupt
+from redpencil.errors import SandboxError, UsageError
+from redpencil.sameness import normalised
 from redpencil.tasks import load
-from redpencil.types import Page, Task
+from redpencil.types import Page, Status, Task, Trace, Verdict
 
 CHECKER = PythonChecker()
 DONORS = ["total += 1", "return None"]
@@ -71,7 +74,8 @@ def test_the_difference_writes_only_lines_of_the_target() -> None:
 def test_demonstrations_are_broken_first_and_solved_last(order: demos.Order) -> None:
     tasks = load("builtin:validation").tasks[:6]
     variants = list(demos.broken_variants(tasks, 2, (1, 3), 0, CHECKER))
-    traces = [t for t in demos.demonstrate(variants, CHECKER, order=order) if t is not None]
+    made = demos.demonstrate(variants, CHECKER, order=order)
+    traces = [trace for trace in made if isinstance(trace, Trace)]
     assert len(traces) >= 8
     for trace in traces:
         assert trace.solved
@@ -96,14 +100,34 @@ def test_broken_programs_depend_on_task_and_seed_alone() -> None:
     assert programs(tasks, 1) != programs(tasks, 0)
 
 
-def test_the_summary_counts() -> None:
-    tasks = load("builtin:validation").tasks[:3]
-    variants = list(demos.broken_variants(tasks, 1, (1, 1), 0, CHECKER))
-    traces = [t for t in demos.demonstrate(variants, CHECKER) if t is not None]
-    summary = demos.summarise(traces, dropped=2)
-    assert summary.demos == len(traces)
-    assert summary.dropped == 2
-    assert sum(summary.corruptions.values()) == len(traces)
-    assert sum(summary.turns.values()) == len(traces)
-    assert summary.mean_edit_distance > 0
-    assert demos.edit_distance("abc\n", "abd\r\n") == 1
+def test_no_program_of_a_task_is_drawn_twice(double: Task) -> None:
+    task = msgspec.structs.replace(double, program=None)
+    breaker = demos.Breaker(task, (1, 1), 0, DONORS, CHECKER)
+    drawn = [broken for variant in range(80) if (broken := breaker.draw(variant))]
+    programs = [normalised(broken.task.program or "") for broken in drawn]
+    assert len(set(programs)) == len(programs) > 20
+    assert normalised(task.solution or "") not in programs
+    assert breaker.drops[demos.Drop.DUPLICATE] > 20
+
+
+def test_what_the_machinery_fails_at_is_no_verdict_on_a_program(double: Task) -> None:
+    class Dead:
+        def check(self, text: str, task: Task) -> Verdict:
+            return Verdict(Status.INFRA_ERROR, 0, 2, "no process left", 0.0, "none")
+
+    variant = demos.Broken(double, (), ())
+    with pytest.raises(SandboxError, match="no process left"):
+        list(demos.demonstrate([variant], Dead()))
+    blank = msgspec.structs.replace(double, program=None)
+    with pytest.raises(SandboxError, match="no process left"):
+        list(demos.broken_variants([blank], 1, (1, 1), 0, Dead()))
+
+
+def test_programs_that_came_broken_are_mended_if_the_solution_is_known(double: Task) -> None:
+    for order in ("direct", "inverse"):
+        (trace,) = demos.demonstrate([demos.Broken(double, (), ())], CHECKER, order=order)
+        assert isinstance(trace, Trace)
+        assert trace.turns[0].action == "### REPL 2 >>>    return n * 2"
+    unknown = demos.Broken(msgspec.structs.replace(double, solution=None), (), ())
+    with pytest.raises(UsageError, match="no solution to demonstrate"):
+        list(demos.demonstrate([unknown], CHECKER))

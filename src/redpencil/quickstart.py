@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import Counter
 from pathlib import Path
 
 from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.corrupt import Kinds
+from redpencil.dataset import summarise
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
@@ -119,15 +121,15 @@ class _Run:
             return
         variants = self._broken("train", self.recipe.demos_per_task)
         kept: list[Trace] = []
-        dropped = 0
+        drops: Counter[demos.Drop] = Counter()
         with terminal.progress("Demonstrations", len(variants)) as advance:
-            for trace in demos.demonstrate(variants, self.checker, order=self.recipe.order):
-                if trace is None:
-                    dropped += 1
+            for made in demos.demonstrate(variants, self.checker, order=self.recipe.order):
+                if isinstance(made, Trace):
+                    kept.append(made)
                 else:
-                    kept.append(trace)
+                    drops[made] += 1
                 advance("")
-        write_json(self.folder / "demos.json", summary := demos.summarise(kept, dropped))
+        write_json(self.folder / "demos.json", summary := summarise(kept, drops))
         write_jsonl(path, kept)
         terminal.console.print(terminal.demos_summary(summary), style="dim")
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redpencil import editor
-from redpencil.demos import Summary
+from redpencil.dataset import Summary
 from redpencil.evaluate import Results
 from redpencil.sandbox.trial import Trial
 from redpencil.types import Trace
@@ -59,6 +59,28 @@ def training_progress(what: str) -> Iterator[Callable[[int, int, dict[str, float
         yield update
 
 
+@contextmanager
+def solved_progress(what: str, total: int) -> Iterator[Callable[[Trace], None]]:
+    """A bar that counts traces, and those of them that are solved; then what errors there were."""
+    solved = 0
+    errors: list[str] = []
+    with progress(what, total) as advance:
+
+        def on_trace(trace: Trace) -> None:
+            nonlocal solved
+            solved += trace.solved
+            errors.extend([trace.error] if trace.error else [])
+            advance(f"{solved} solved")
+
+        yield on_trace
+    if errors:
+        message = (
+            f"{len(errors)} of {total} traces ended in an error, such as: {errors[-1]}\n"
+            "The same command makes them anew."
+        )
+        console.print(message, markup=False, soft_wrap=True)
+
+
 def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
     """Evaluations side by side."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -79,23 +101,17 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
     return table
 
 
-def faults(errors: Sequence[str], total: int) -> str:
-    """How many of `total` traces ended in a fault of the infrastructure, and in which."""
-    return (
-        f"{len(errors)} of {total} traces ended in an error, such as: {errors[-1]}\n"
-        "The same command makes them anew."
-    )
-
-
 def demos_summary(summary: Summary) -> str:
-    """What a set of demonstrations holds, in a line or two."""
+    """What a set of demonstrations holds, in a few lines."""
     turns = ", ".join(f"{count} of {length}" for length, count in summary.turns.items())
     common = sorted(summary.corruptions.items(), key=lambda item: -item[1])
     corruptions = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in common)
+    drops = ", ".join(f"{drop.replace('_', ' ')} {count}" for drop, count in summary.drops.items())
+    tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
     return (
-        f"{summary.demos} demonstrations of {summary.tasks} tasks, {summary.dropped} dropped; "
+        f"{summary.demos} demonstrations of {summary.tasks} tasks{tokens}; "
         f"mean edit distance {summary.mean_edit_distance:.1f} characters\n"
-        f"turns: {turns}\ncorruptions: {corruptions}"
+        f"turns: {turns}\ncorruptions: {corruptions}\nleft out: {drops or 'nothing'}"
     )
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redpencil.cli.options import Corruptions, Kinds, Seed, Source, corruption_range
-from redpencil.errors import UsageError
+from redpencil.cli.options import (
+    Corruptions,
+    Kinds,
+    Seed,
+    Source,
+    Timeout,
+    command,
+    corruption_range,
+)
 
 if TYPE_CHECKING:
+    from redpencil.dataset import CountTokens
     from redpencil.tasks import TaskSet
 
 
@@ -58,35 +67,70 @@ def demos(
     out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
     per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
     order: Annotated[
-        Literal["direct", "inverse"],
-        typer.Option(help="Only write correct lines, or undo the corruptions as the paper does."),
+        Literal["direct", "inverse", "both"],
+        typer.Option(
+            help="Write correct lines only, undo corruptions as the paper does, or half of each."
+        ),
     ] = "direct",
     corruptions: Corruptions = "1-5",
     kinds: Kinds = "all",
+    timeout: Timeout = 0.5,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Make demonstrations: corrupted programs and the commands that mend them, replayed."""
+    """Make demonstrations: corrupted programs and the commands that mend them, replayed.
+
+    The same command again goes on where it stopped. A card of what was made lies beside the file.
+    """
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants, demonstrate, summarise
-    from redpencil.files import write_jsonl
-    from redpencil.tasks import load
+    from redpencil.dataset import Plan, tasks_sha256, write_demos
+    from redpencil.sandbox import Limits
+    from redpencil.tasks import load, load_other_splits
 
     found = load(source)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
-    checker = PythonChecker()
-    variants = broken_variants(
-        found.tasks, per_task, corruption_range(corruptions), seed, checker, kinds=kinds
+    plan = Plan(
+        tasks=source,
+        tasks_sha256=tasks_sha256(found.tasks),
+        per_task=per_task,
+        order=order,
+        corruptions=corruption_range(corruptions),
+        kinds=kinds,
+        seed=seed,
+        timeout=timeout,
+        tokenizer=tokenizer,
     )
-    kept, dropped = [], 0
-    with terminal.progress("Demonstrations", len(found.tasks) * per_task) as advance:
-        for trace in demonstrate(variants, checker, order=order):
-            advance("")
-            if trace is None:
-                dropped += 1
-            else:
-                kept.append(trace)
-    if not kept:
-        raise UsageError(f"no demonstration could be made of {source}")
-    write_jsonl(out, kept)
-    terminal.console.print(terminal.demos_summary(summarise(kept, dropped)))
+    with terminal.progress("Tasks demonstrated", len(found.tasks)) as advance:
+        made = 0
+
+        def on_task(demos: int) -> None:
+            nonlocal made
+            made += demos
+            advance(f"{made:,} demonstrations")
+
+        card = write_demos(
+            out,
+            plan,
+            found.tasks,
+            load_other_splits(source),
+            PythonChecker(Limits(wall=timeout)),
+            count_tokens=None if tokenizer is None else _token_counter(tokenizer),
+            command=command(),
+            on_task=on_task,
+        )
+    terminal.console.print(terminal.demos_summary(card.summary))
+    terminal.console.print(f"The card is {out.with_suffix('.card.md')}.", soft_wrap=True)
+
+
+def _token_counter(model: str) -> CountTokens:
+    from redpencil.engine.weights import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+
+    def count(texts: Sequence[str]) -> int:
+        return sum(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+    return count

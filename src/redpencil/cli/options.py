@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -62,6 +64,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs
 Variants = Annotated[
     int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
 ]
+SAME_SAMPLES = "samples at temperature 0 are all the same: give --temperature, such as 1"
 
 Options = TypeVar("Options")
 
@@ -97,3 +100,8 @@ def corruption_range(text: str) -> tuple[int, int]:
     if not 1 <= bounds[0] <= bounds[1]:
         raise UsageError(f"--corruptions takes a number or LEAST-MOST such as 1-3, found {text!r}")
     return bounds
+
+
+def command() -> str:
+    """The command line that runs, as one would type it."""
+    return shlex.join(["redpencil", *sys.argv[1:]])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import shlex
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redpencil.cli.options import (
+    SAME_SAMPLES,
     Adapter,
     BudgetTokens,
     Constrained,
@@ -31,6 +28,7 @@ from redpencil.cli.options import (
     Source,
     Temperature,
     Variants,
+    command,
     corruption_range,
     taking,
 )
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from redpencil.demos import Broken
     from redpencil.evaluate import Plan
     from redpencil.policy import ModelPolicy
-    from redpencil.types import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +105,8 @@ def evaluate(options: EvalOptions) -> None:
 
     plan, out = options.plan(), options.out
     broken, policy, checker = _set_up(plan, options.budget_tokens)
-    with _solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
-        results = run(plan, broken, policy, checker, out, command=_command(), on_trace=on_trace)
+    with terminal.solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
+        results = run(plan, broken, policy, checker, out, command=command(), on_trace=on_trace)
     terminal.console.print(terminal.results_table([(plan.method, results)]))
 
 
@@ -121,7 +118,7 @@ def rollout(options: RolloutOptions) -> None:
 
     plan, out = options.plan(), options.out
     broken, policy, checker = _set_up(plan, options.budget_tokens)
-    with _solved_progress("Sample", len(broken) * plan.samples) as on_trace:
+    with terminal.solved_progress("Sample", len(broken) * plan.samples) as on_trace:
         traces = sample(plan, broken, policy, checker, out, on_trace=on_trace)
     solved = sum(trace.solved for trace in traces)
     terminal.console.print(f"{len(traces)} traces in {out}, {solved} of them solved.")
@@ -195,7 +192,7 @@ def _set_up(
     from redpencil.tasks import load
 
     if plan.samples > 1 and plan.temperature == 0:
-        raise UsageError("samples at temperature 0 are all the same: give --temperature, such as 1")
+        raise UsageError(SAME_SAMPLES)
     found = load(plan.tasks)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()
@@ -204,27 +201,3 @@ def _set_up(
     )
     broken = list(itertools.islice(made, plan.limit))
     return broken, make_policy(plan, budget_tokens=budget_tokens), checker
-
-
-@contextlib.contextmanager
-def _solved_progress(what: str, total: int) -> Iterator[Callable[[Trace], None]]:
-    """A bar that counts traces, and those of them that are solved; then what faults there were."""
-    from redpencil import terminal
-
-    solved = 0
-    faults: list[str] = []
-    with terminal.progress(what, total) as advance:
-
-        def on_trace(trace: Trace) -> None:
-            nonlocal solved
-            solved += trace.solved
-            faults.extend([trace.error] if trace.error else [])
-            advance(f"{solved} solved")
-
-        yield on_trace
-    if faults:
-        terminal.console.print(terminal.faults(faults, total), markup=False, soft_wrap=True)
-
-
-def _command() -> str:
-    return shlex.join(["redpencil", *sys.argv[1:]])
