@@ -26,7 +26,7 @@ from redpencil.policy import ModelPolicy, Policy
 from redpencil.rollout import CONCURRENCY, Episode, rollout_to_file
 from redpencil.types import Trace, Value
 
-Method = Literal["coe", "direct"]
+Method = Literal["coe", "direct", "write"]
 
 RESULTS = "results.json"
 TRACES = "traces.jsonl"
@@ -55,6 +55,8 @@ class Plan(Value, frozen=True):
     """What is spoken with the server."""
     constrained: bool = False
     """Whether only well-formed commands could be sampled."""
+    shots: int = 0
+    """Solved tasks shown before the one to solve, by the method `write`."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
     limit: int | None = None
     """At most so many programs."""

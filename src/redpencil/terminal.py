@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +23,7 @@ from rich.text import Text
 from redpencil import editor
 from redpencil.dataset import Summary
 from redpencil.evaluate import Results
+from redpencil.faults import Summary as FaultSummary
 from redpencil.sandbox.trial import Trial
 from redpencil.types import Trace
 
@@ -98,6 +100,25 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
             "-" if results.mean_tokens is None else f"{results.mean_tokens:.0f}",
             f"{results.seconds:.0f}",
         )
+    return table
+
+
+def faults_table(summary: FaultSummary) -> Table:
+    """What became of the programs that a model wrote."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_row("[bold]sampled[/]", str(summary.sampled))
+    table.add_row("solved", str(summary.solved))
+    table.add_row("fail hidden tests only", str(summary.only_hidden))
+    table.add_row("no program, or no end to it", str(summary.unfinished))
+    table.add_row("errors", str(summary.errors))
+    table.add_row("duplicates", str(summary.duplicates))
+    table.add_row(f"[bold]kept[/], of {summary.tasks} tasks", str(summary.kept))
+    for fault, count in summary.faults.items():
+        table.add_row(f"  {escape(fault.replace('_', ' '))}", str(count))
+    if summary.mean_edit_distance is not None:
+        table.add_row("mean edit distance to the solution", f"{summary.mean_edit_distance:.1f}")
     return table
 
 

@@ -1,25 +1,36 @@
-"""Commands that make data: tasks and demonstrations."""
+"""Commands that make data: tasks, demonstrations and faults."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from redpencil.cli.options import (
+    SAME_SAMPLES,
+    Adapter,
+    BudgetTokens,
     Corruptions,
+    Dialect,
     Kinds,
+    Model,
     Seed,
+    Server,
     Source,
+    Temperature,
     Timeout,
     command,
     corruption_range,
+    taking,
 )
+from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
     from redpencil.dataset import CountTokens
+    from redpencil.evaluate import Plan as EvalPlan
     from redpencil.tasks import TaskSet
 
 
@@ -134,3 +145,74 @@ def _token_counter(model: str) -> CountTokens:
         return sum(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
 
     return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultOptions:
+    """What `faults` takes."""
+
+    source: Source
+    out: Annotated[Path, typer.Option(help="File of tasks to write (JSON lines).")]
+    model: Model = "smollm2-135m"
+    adapter: Adapter = None
+    server: Server = None
+    dialect: Dialect = "chat"
+    budget_tokens: BudgetTokens = None
+    samples: Annotated[int, typer.Option(min=1, help="Programs written for each task.")] = 4
+    temperature: Temperature = 0.8
+    shots: Annotated[int, typer.Option(min=0, help="Solved tasks shown before each task.")] = 3
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many tasks.")] = None
+    seed: Seed = 0
+
+    def plan(self) -> EvalPlan:
+        """What is to be sampled."""
+        from redpencil.evaluate import Plan
+
+        if self.samples > 1 and self.temperature == 0:
+            raise UsageError(SAME_SAMPLES)
+        return Plan(
+            method="write",
+            tasks=self.source,
+            base_model=self.model,
+            adapter=str(self.adapter) if self.adapter else None,
+            server=self.server,
+            dialect=self.dialect,
+            samples=self.samples,
+            temperature=self.temperature,
+            shots=self.shots,
+            limit=self.limit,
+            seed=self.seed,
+        )
+
+
+@taking(FaultOptions)
+def faults(options: FaultOptions) -> None:
+    """Let a model write programs for tasks; those that fail become tasks of repair.
+
+    The same command again goes on where it stopped. What was sampled and the numbers lie beside
+    the file.
+    """
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.evaluate import make_policy
+    from redpencil.faults import sample_faults
+    from redpencil.tasks import load, load_examples
+
+    plan = options.plan()
+    found = load(plan.tasks)
+    terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    examples = load_examples(plan.tasks) if plan.shots else ()
+    policy = make_policy(plan, budget_tokens=options.budget_tokens)
+    total = len(found.tasks[: plan.limit]) * plan.samples
+    with terminal.solved_progress("Programs written", total) as on_trace:
+        record = sample_faults(
+            options.out,
+            plan,
+            found.tasks,
+            examples,
+            policy,
+            PythonChecker(),
+            command=command(),
+            on_trace=on_trace,
+        )
+    terminal.console.print(terminal.faults_table(record.summary))

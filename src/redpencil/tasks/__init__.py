@@ -13,7 +13,7 @@ from redpencil.tasks.source import TaskSet
 from redpencil.tasks.verify import verified
 from redpencil.types import Split, Task
 
-__all__ = ["SOURCES", "TaskSet", "load", "load_other_splits", "pick", "verified"]
+__all__ = ["SOURCES", "TaskSet", "load", "load_examples", "load_other_splits", "pick", "verified"]
 
 SOURCES = (
     "builtin[:SPLIT]",
@@ -74,6 +74,18 @@ def load_other_splits(source: str) -> tuple[Task, ...]:
         return ()
     everything = load(f"{kind}::{place}" if place else kind)
     return tuple(task for task in everything.tasks if task.split != split)
+
+
+def load_examples(source: str) -> tuple[Task, ...]:
+    """Solved tasks to show before those of a source: MBPP's for MBPP, else the problems on board.
+
+    They are of the split `train`, whatever split the source is of.
+    """
+    kind, _, rest = source.partition(":")
+    place = rest.partition(":")[2]
+    if kind == "mbpp":
+        return load(f"mbpp:train:{place}" if place else "mbpp:train").tasks
+    return load("builtin:train").tasks
 
 
 def pick(tasks: Sequence[Task], task_id: str | None, seed: int) -> Task:
