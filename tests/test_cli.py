@@ -390,3 +390,7 @@ class TestErrors:
             "demos", "--tasks", "builtin", "--corruptions", "many", "--out", shop / "d"
         )
         one_line_error(result, "--corruptions takes")
+        result = redpencil(
+            "rl", "--tasks", "builtin", "--weights", "3,1", "--adapter", "a", "--out", shop / "r"
+        )
+        one_line_error(result, "--weights takes a number above 0 for each --tasks")

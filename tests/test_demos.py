@@ -131,3 +131,24 @@ def test_programs_that_came_broken_are_mended_if_the_solution_is_known(double: T
     unknown = demos.Broken(msgspec.structs.replace(double, solution=None), (), ())
     with pytest.raises(UsageError, match="no solution to demonstrate"):
         list(demos.demonstrate([unknown], CHECKER))
+
+
+def test_a_mixture_is_drawn_by_weight_and_seed(double: Task) -> None:
+    groups = [
+        [
+            demos.Broken(msgspec.structs.replace(double, id=f"{kind}{n}"), (), ())
+            for n in range(count)
+        ]
+        for kind, count in (("a", 50), ("b", 3))
+    ]
+    mixed = demos.mixture(groups, [3, 1], 400, seed=1)
+    ids = [broken.task.id for broken in mixed]
+    assert 260 < sum(task_id[0] == "a" for task_id in ids) < 340
+    # Each group is gone through whole before any of it comes again.
+    assert len({task_id for task_id in ids if task_id[0] == "a"}) == 50
+    from_b = [task_id for task_id in ids if task_id[0] == "b"]
+    assert max(from_b.count(f"b{n}") for n in range(3)) - min(map(from_b.count, set(from_b))) <= 1
+    assert demos.mixture(groups, [3, 1], 400, seed=1) == mixed
+    assert demos.mixture(groups, [3, 1], 400, seed=2) != mixed
+    with pytest.raises(UsageError, match="2 sources of tasks need as many weights"):
+        demos.mixture(groups, [1], 4, seed=0)

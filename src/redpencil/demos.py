@@ -161,6 +161,32 @@ def broken_variants(
                 yield broken
 
 
+def mixture(
+    groups: Sequence[Sequence[Broken]], weights: Sequence[float], count: int, seed: int
+) -> list[Broken]:
+    """Broken programs drawn from groups by weight, each group in turn shuffled and gone through.
+
+    Args:
+        weights: of each group; what counts is their ratio.
+        count: how many are drawn.
+
+    Raises:
+        UsageError: there is not one positive weight for each group, or a group is empty.
+    """
+    if len(weights) != len(groups) or not all(weight > 0 for weight in weights):
+        raise UsageError(f"{len(groups)} sources of tasks need as many weights, all above 0")
+    if not all(groups):
+        raise UsageError("a source of tasks to mix gave no broken program")
+    rng = random.Random(f"{seed}:mixture")
+    decks = [_endless(group, rng) for group in groups]
+    return [next(deck) for deck in rng.choices(decks, weights, k=count)]
+
+
+def _endless(group: Sequence[Broken], rng: random.Random) -> Iterator[Broken]:
+    while True:
+        yield from rng.sample(group, len(group))
+
+
 def script(broken: Broken, order: Order) -> list[str]:
     """The teacher's commands, EXIT included, though the tests may pass before the last edit.
 
