@@ -219,12 +219,22 @@ def test_traces_are_sampled_to_a_file(redpencil: Run, tiny_model: Path, tmp_path
     assert sampled() == first
 
 
-def test_demos_are_written_with_a_summary(redpencil: Run, tmp_path: Path) -> None:
+def test_demos_are_written_with_a_card(redpencil: Run, tmp_path: Path) -> None:
     out = tmp_path / "demos.jsonl"
-    result = redpencil("demos", "--tasks", "builtin:validation", "--per-task", 1, "--out", out)
+    command = ("demos", "--tasks", "builtin:validation", "--per-task", 1, "--out", out)
+    result = redpencil(*command)
     assert result.returncode == 0, result.stderr
     assert "demonstrations of" in result.stdout
-    assert len(out.read_text().splitlines()) >= 10
+    lines = out.read_bytes()
+    assert len(lines.splitlines()) >= 10
+    card = (tmp_path / "demos.card.md").read_text()
+    assert "redpencil demos --tasks builtin:validation" in card
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "demos.card.md", "demos.json", "demos.jsonl", "demos.plan.json",
+    ]  # fmt: skip
+    assert redpencil(*command).returncode == 0
+    one_line_error(redpencil(*command, "--seed", 1), "holds traces of something else")
+    assert out.read_bytes() == lines
 
 
 def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path) -> None:
@@ -263,22 +273,33 @@ def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_stopped_run_leaves_nothing_half_written(
-    tmp_path: Path, stop: signal.Signals, code: int
+def test_a_stopped_run_goes_on_to_the_same_files(
+    redpencil: Run, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
-    command = ("-m", "redpencil", "demos", "--tasks", "builtin:train", "--per-task", "9")
+    command = ("demos", "--tasks", "builtin:validation", "--per-task", 4, "--out", "demos.jsonl")
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    stopped.mkdir(), whole.mkdir()
     process = subprocess.Popen(
-        [sys.executable, *command, "--out", str(tmp_path / "demos.jsonl")],
+        [sys.executable, "-m", "redpencil", *map(str, command)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=stopped,
     )
-    time.sleep(3)
+    pieces = stopped / "demos.partial.jsonl"
+    while not pieces.exists() and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(stop)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == code
     assert printed.strip() == ("" if code < 0 else CLI_INTERRUPTED)
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in stopped.iterdir()) == [
+        "demos.partial.jsonl", "demos.plan.json",
+    ]  # fmt: skip
+    for folder in (stopped, whole):
+        assert redpencil(*command, cwd=folder).returncode == 0
+    files = {path.name: path.read_bytes() for path in whole.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in stopped.iterdir()}
 
 
 class TestErrors:
@@ -369,3 +390,7 @@ class TestErrors:
             "demos", "--tasks", "builtin", "--corruptions", "many", "--out", shop / "d"
         )
         one_line_error(result, "--corruptions takes")
+        result = redpencil(
+            "rl", "--tasks", "builtin", "--weights", "3,1", "--adapter", "a", "--out", shop / "r"
+        )
+        one_line_error(result, "--weights takes a number above 0 for each --tasks")

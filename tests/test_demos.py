@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 import pytest
 
 from redpencil import demos, editor
 from redpencil.checkers import PythonChecker
 from redpencil.corrupt import CORRUPTIONS, corrupt
+from redpencil.errors import SandboxError, UsageError
+from redpencil.sameness import normalised
 from redpencil.tasks import load
 from redpencil.train.tokens import trace_tokens
-from redpencil.types import Page, Task, Trace
+from redpencil.types import Page, Status, Task, Trace, Verdict
 
 CHECKER = PythonChecker()
 DONORS = ["total += 1", "return None"]
@@ -73,7 +76,8 @@ def test_the_difference_writes_only_lines_of_the_target() -> None:
 def test_demonstrations_are_broken_first_and_solved_last(order: demos.Order) -> None:
     tasks = load("builtin:validation").tasks[:6]
     variants = list(demos.broken_variants(tasks, 2, (1, 3), 0, CHECKER))
-    traces = [t for t in demos.demonstrate(variants, CHECKER, order=order) if t is not None]
+    made = demos.demonstrate(variants, CHECKER, order=order)
+    traces = [trace for trace in made if isinstance(trace, Trace)]
     assert len(traces) >= 8
     for trace in traces:
         assert trace.solved
@@ -122,14 +126,55 @@ def test_broken_programs_depend_on_task_and_seed_alone() -> None:
     assert programs(tasks, 1) != programs(tasks, 0)
 
 
-def test_the_summary_counts() -> None:
-    tasks = load("builtin:validation").tasks[:3]
-    variants = list(demos.broken_variants(tasks, 1, (1, 1), 0, CHECKER))
-    traces = [t for t in demos.demonstrate(variants, CHECKER) if t is not None]
-    summary = demos.summarise(traces, dropped=2)
-    assert summary.demos == len(traces)
-    assert summary.dropped == 2
-    assert sum(summary.corruptions.values()) == len(traces)
-    assert sum(summary.turns.values()) == len(traces)
-    assert summary.mean_edit_distance > 0
-    assert demos.edit_distance("abc\n", "abd\r\n") == 1
+def test_no_program_of_a_task_is_drawn_twice(double: Task) -> None:
+    task = msgspec.structs.replace(double, program=None)
+    breaker = demos.Breaker(task, (1, 1), 0, DONORS, CHECKER)
+    drawn = [broken for variant in range(80) if (broken := breaker.draw(variant))]
+    programs = [normalised(broken.task.program or "") for broken in drawn]
+    assert len(set(programs)) == len(programs) > 20
+    assert normalised(task.solution or "") not in programs
+    assert breaker.drops[demos.Drop.DUPLICATE] > 20
+
+
+def test_what_the_machinery_fails_at_is_no_verdict_on_a_program(double: Task) -> None:
+    class Dead:
+        def check(self, text: str, task: Task) -> Verdict:
+            return Verdict(Status.INFRA_ERROR, 0, 2, "no process left", 0.0, "none")
+
+    variant = demos.Broken(double, (), ())
+    with pytest.raises(SandboxError, match="no process left"):
+        list(demos.demonstrate([variant], Dead()))
+    blank = msgspec.structs.replace(double, program=None)
+    with pytest.raises(SandboxError, match="no process left"):
+        list(demos.broken_variants([blank], 1, (1, 1), 0, Dead()))
+
+
+def test_programs_that_came_broken_are_mended_if_the_solution_is_known(double: Task) -> None:
+    for order in ("direct", "inverse"):
+        (trace,) = demos.demonstrate([demos.Broken(double, (), ())], CHECKER, order=order)
+        assert isinstance(trace, Trace)
+        assert trace.turns[0].action == "### REPL 2 >>>    return n * 2"
+    unknown = demos.Broken(msgspec.structs.replace(double, solution=None), (), ())
+    with pytest.raises(UsageError, match="no solution to demonstrate"):
+        list(demos.demonstrate([unknown], CHECKER))
+
+
+def test_a_mixture_is_drawn_by_weight_and_seed(double: Task) -> None:
+    groups = [
+        [
+            demos.Broken(msgspec.structs.replace(double, id=f"{kind}{n}"), (), ())
+            for n in range(count)
+        ]
+        for kind, count in (("a", 50), ("b", 3))
+    ]
+    mixed = demos.mixture(groups, [3, 1], 400, seed=1)
+    ids = [broken.task.id for broken in mixed]
+    assert 260 < sum(task_id[0] == "a" for task_id in ids) < 340
+    # Each group is gone through whole before any of it comes again.
+    assert len({task_id for task_id in ids if task_id[0] == "a"}) == 50
+    from_b = [task_id for task_id in ids if task_id[0] == "b"]
+    assert max(from_b.count(f"b{n}") for n in range(3)) - min(map(from_b.count, set(from_b))) <= 1
+    assert demos.mixture(groups, [3, 1], 400, seed=1) == mixed
+    assert demos.mixture(groups, [3, 1], 400, seed=2) != mixed
+    with pytest.raises(UsageError, match="2 sources of tasks need as many weights"):
+        demos.mixture(groups, [1], 4, seed=0)

@@ -35,7 +35,7 @@ def variants() -> list[demos.Broken]:
 
 @pytest.fixture(scope="module")
 def traces(variants: list[demos.Broken]) -> list[Trace]:
-    return [trace for trace in demos.demonstrate(variants, CHECKER) if trace is not None]
+    return [made for made in demos.demonstrate(variants, CHECKER) if isinstance(made, Trace)]
 
 
 def weights(adapter: Path) -> dict[str, torch.Tensor]:

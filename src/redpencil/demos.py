@@ -12,6 +12,8 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -19,15 +21,31 @@ import msgspec
 from redpencil import corrupt, editor
 from redpencil.checkers import Checker
 from redpencil.env import PASS_MESSAGE, EditEnv, EditRules
-from redpencil.errors import UsageError
+from redpencil.errors import SandboxError, UsageError
+from redpencil.parallel import in_order
 from redpencil.policy import Action, FunctionPolicy
+from redpencil.provenance import usable_cores
 from redpencil.rollout import Episode, rollout
+from redpencil.sameness import normalised
 from redpencil.types import Edit, Observation, Page, Status, Task, Trace, Value
 
 Order = Literal["direct", "inverse"]
 
 _ATTEMPTS = 10
 _CHUNK = 64
+
+
+class Drop(StrEnum):
+    """Why something that was drawn became no demonstration."""
+
+    DUPLICATE = "duplicate"
+    """But for spacing and comments it is a program of the task that was drawn before."""
+    UNNOTICED = "unnoticed"
+    """The visible tests still pass."""
+    UNMENDED = "unmended"
+    """The teacher's commands could not be played, or did not solve the task."""
+    NO_SOLUTION = "no_solution"
+    """The task's own solution does not pass its tests; counted once a task."""
 
 
 class Broken(Value, frozen=True):
@@ -37,21 +55,6 @@ class Broken(Value, frozen=True):
     corruptions: tuple[str, ...]
     mending: tuple[Edit, ...]
     """The corruptions' inverses, in the order that undoes them."""
-
-
-class Summary(Value, frozen=True):
-    """What a set of demonstrations holds."""
-
-    demos: int
-    dropped: int
-    """Attempts thrown away: not broken at the start, not solved at the end, or not playable."""
-    tasks: int
-    corruptions: dict[str, int]
-    """How often each corruption was applied."""
-    turns: dict[int, int]
-    """How many demonstrations have so many turns."""
-    mean_edit_distance: float
-    """Mean Levenshtein distance in characters from the broken to the correct program."""
 
 
 def donors(tasks: Iterable[Task]) -> list[str]:
@@ -65,29 +68,67 @@ def donors(tasks: Iterable[Task]) -> list[str]:
     return sorted(lines)
 
 
-def break_task(
-    task: Task,
-    rng: random.Random,
-    count: int,
-    lines: Sequence[str],
-    checker: Checker,
-    kinds: corrupt.Kinds = "all",
-) -> Broken | None:
-    """Corrupt the task's solution until its visible tests no longer pass; None if they always do.
+class Breaker:
+    """Draws broken programs of one task, never one that it has drawn before."""
 
-    Raises:
-        UsageError: the task has no solution to corrupt.
-    """
-    if task.solution is None:
-        raise UsageError(f"task {task.id} has no solution to corrupt")
-    solution = editor.load_page(task.solution)
-    for _ in range(_ATTEMPTS):
-        page, mending, names = corrupt.corrupt(solution, count, rng, lines, kinds)
-        broken = msgspec.structs.replace(task, program=editor.page_text(page))
-        verdict = checker.check(editor.page_text(page), task)
-        if verdict.status not in (Status.PASSED, Status.INFRA_ERROR):
-            return Broken(broken, names, mending)
-    return None
+    def __init__(
+        self,
+        task: Task,
+        counts: tuple[int, int],
+        seed: int,
+        lines: Sequence[str],
+        checker: Checker,
+        kinds: corrupt.Kinds = "all",
+    ) -> None:
+        """Nothing is drawn yet.
+
+        Args:
+            counts: least and most corruptions of a program.
+            lines: what corruptions may put in, see `donors`.
+
+        Raises:
+            UsageError: the task has neither a program nor a solution to corrupt.
+        """
+        if task.program is None and task.solution is None:
+            raise UsageError(f"task {task.id} has no solution to corrupt")
+        self.drops: Counter[Drop] = Counter()
+        """What was drawn in vain; something else was drawn in its place, a few times."""
+        self._task = task
+        self._counts = counts
+        self._seed = seed
+        self._lines = lines
+        self._checker = checker
+        self._kinds = kinds
+        self._known = {normalised(task.solution or "")}
+
+    def draw(self, variant: int) -> Broken | None:
+        """The broken program of a number; None where the tests always pass.
+
+        It depends on those drawn before. A task that has a program already gives that, once.
+
+        Raises:
+            SandboxError: the checker could not judge a program.
+        """
+        if self._task.program is not None:
+            return Broken(self._task, (), ()) if variant == 0 else None
+        solution = editor.load_page(self._task.solution or "")
+        rng = random.Random(f"{self._seed}:{self._task.id}:{variant}")
+        count = rng.randint(*self._counts)
+        for _ in range(_ATTEMPTS):
+            page, mending, names = corrupt.corrupt(solution, count, rng, self._lines, self._kinds)
+            program = editor.page_text(page)
+            code = normalised(program)
+            if code in self._known:
+                self.drops[Drop.DUPLICATE] += 1
+                continue
+            self._known.add(code)
+            verdict = self._checker.check(program, self._task)
+            if verdict.status is Status.INFRA_ERROR:
+                raise SandboxError(verdict.detail)
+            if verdict.status is not Status.PASSED:
+                return Broken(msgspec.structs.replace(self._task, program=program), names, mending)
+            self.drops[Drop.UNNOTICED] += 1
+        return None
 
 
 def broken_variants(
@@ -106,20 +147,44 @@ def broken_variants(
 
     What is made of a task depends on its id, the seed and the donor lines alone, not on the other
     tasks asked for. A task that already has a program keeps it, once.
+
+    Raises:
+        UsageError: a task has no solution to corrupt.
+        SandboxError: the checker could not judge a program.
     """
     lines = donors(tasks) if lines is None else lines
-    made: set[Task] = set()
+    breakers = [Breaker(task, counts, seed, lines, checker, kinds) for task in tasks]
     for variant in range(per_task):
-        for task in tasks:
-            if task.program is not None:
-                if variant == 0:
-                    yield Broken(task, (), ())
-                continue
-            rng = random.Random(f"{seed}:{task.id}:{variant}")
-            broken = break_task(task, rng, rng.randint(*counts), lines, checker, kinds)
-            if broken is not None and broken.task not in made:
-                made.add(broken.task)
+        draw = partial(Breaker.draw, variant=variant)
+        for broken in in_order(draw, breakers, usable_cores()):
+            if broken is not None:
                 yield broken
+
+
+def mixture(
+    groups: Sequence[Sequence[Broken]], weights: Sequence[float], count: int, seed: int
+) -> list[Broken]:
+    """Broken programs drawn from groups by weight, each group in turn shuffled and gone through.
+
+    Args:
+        weights: of each group; what counts is their ratio.
+        count: how many are drawn.
+
+    Raises:
+        UsageError: there is not one positive weight for each group, or a group is empty.
+    """
+    if len(weights) != len(groups) or not all(weight > 0 for weight in weights):
+        raise UsageError(f"{len(groups)} sources of tasks need as many weights, all above 0")
+    if not all(groups):
+        raise UsageError("a source of tasks to mix gave no broken program")
+    rng = random.Random(f"{seed}:mixture")
+    decks = [_endless(group, rng) for group in groups]
+    return [next(deck) for deck in rng.choices(decks, weights, k=count)]
+
+
+def _endless(group: Sequence[Broken], rng: random.Random) -> Iterator[Broken]:
+    while True:
+        yield from rng.sample(group, len(group))
 
 
 class Teacher:
@@ -132,14 +197,21 @@ class Teacher:
     def __init__(self, broken: Broken, order: Order, stumbles: float = 0.0, seed: int = 0) -> None:
         """Make a teacher for one episode.
 
+        A program that came broken has no corruptions to undo: it is mended in the direct order.
+
         Args:
             stumbles: the chance of a stumble in each turn before the tests pass.
+
+        Raises:
+            UsageError: it came broken, and the task has no solution.
         """
-        self._order = order
+        if broken.task.solution is None:
+            raise UsageError(f"task {broken.task.id} has no solution to demonstrate")
+        self._solution = editor.load_page(broken.task.solution)
+        self._direct = order == "direct" or not broken.mending
         self._stumbles = stumbles
-        self._solution = editor.load_page(broken.task.solution or "")
         page = editor.load_page(broken.task.program or "")
-        self._todo = self._plan(page) if order == "direct" else list(broken.mending)
+        self._todo = self._plan(page) if self._direct else list(broken.mending)
         self._rng = random.Random(f"{seed}:{broken.task.id}:{broken.task.program}")
 
     def __call__(self, observation: Observation) -> Action:
@@ -153,7 +225,7 @@ class Teacher:
     def _stumble(self, page: Page) -> Action:
         edit = _bad_edit(page, self._rng)
         after = editor.apply(page, edit)
-        if self._order == "direct":
+        if self._direct:
             self._todo = self._plan(after)
         elif after != page:
             self._todo.insert(0, editor.invert(page, edit))
@@ -199,11 +271,19 @@ def demonstrate(
     stumbles: float = 0.0,
     seed: int = 0,
     rules: EditRules | None = None,
-) -> Iterator[Trace | None]:
+    checkers: int = 2,
+) -> Iterator[Trace | Drop]:
     """Let a teacher mend them in the environment: a trace for each variant, in order.
 
-    None stands for a variant dropped: one that was not broken at the start and solved at the end,
-    or in which a command could not be played.
+    Only what is broken at the start and solved at the end, by commands that could all be played,
+    is a demonstration. How long the checks took is left out, so that the same variants always give
+    the same traces.
+
+    Args:
+        checkers: threads that check pages.
+
+    Raises:
+        SandboxError: the checker could not judge a page.
     """
     source = iter(variants)
     while chunk := {broken.task: broken for broken in itertools.islice(source, _CHUNK)}:
@@ -216,34 +296,22 @@ def demonstrate(
             for task, broken in chunk.items()
         ]
         policy = FunctionPolicy(opening, f"demo:{order}")
-        traces = {trace.task: trace for trace in rollout(episodes, policy, concurrency=_CHUNK)}
+        played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
+        traces = {trace.task: trace for trace in played}
         for task in chunk:
-            yield traces[task] if _is_demo(traces[task]) else None
-
-
-def edit_distance(before: str, after: str) -> int:
-    """Levenshtein distance in characters between two programs, tabs and line ends normalised."""
-    from rapidfuzz.distance import Levenshtein
-
-    texts = (editor.page_text(editor.load_page(text)) for text in (before, after))
-    return Levenshtein.distance(*texts)
-
-
-def summarise(traces: Sequence[Trace], dropped: int) -> Summary:
-    """Count what a set of demonstrations holds."""
-    corruptions = Counter(name for trace in traces for name in trace.corruptions)
-    turns = Counter(len(trace.turns) for trace in traces)
-    distances = [edit_distance(t.task.program or "", t.task.solution or "") for t in traces]
-    return Summary(
-        demos=len(traces),
-        dropped=dropped,
-        tasks=len({trace.task.id for trace in traces}),
-        corruptions=dict(sorted(corruptions.items())),
-        turns=dict(sorted(turns.items())),
-        mean_edit_distance=sum(distances) / len(distances) if distances else 0.0,
-    )
+            yield _timeless(traces[task]) if _is_demo(traces[task]) else Drop.UNMENDED
 
 
 def _is_demo(trace: Trace) -> bool:
+    if trace.end == "error":
+        raise SandboxError(trace.error)
     edited = len(trace.turns) > 1
     return edited and trace.solved and trace.end == "exit" and not any(t.error for t in trace.turns)
+
+
+def _timeless(trace: Trace) -> Trace:
+    turns = (
+        msgspec.structs.replace(turn, verdict=msgspec.structs.replace(turn.verdict, seconds=0.0))
+        for turn in trace.turns
+    )
+    return msgspec.structs.replace(trace, turns=tuple(turns))

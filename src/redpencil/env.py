@@ -1,12 +1,14 @@
 """Episodes: a task, a checker, and rewards as data.
 
 `EditEnv` is the paper's Chain-of-Edits: one command a turn, the page's new state as the answer.
-`AnswerEnv` is the baseline: the whole repaired program in a single answer.
+`AnswerEnv` is the baseline: the whole repaired program in a single answer. `WriteEnv` asks for a
+program where there is none yet, which is where faults come from.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -43,6 +45,8 @@ Program:
 
 Running it says:
 {feedback}"""
+
+WRITE_PROMPT = "You are an expert Python programmer. Each program makes the tests of its task pass."
 
 _FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
 _OPEN_FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*)", re.DOTALL)
@@ -101,7 +105,7 @@ class Env(Protocol):
     def task(self) -> Task: ...
     @property
     def method(self) -> str:
-        """Name on the trace: `coe` or `direct`."""
+        """Name on the trace: `coe`, `direct` or `write`."""
 
     @property
     def chat(self) -> bool:
@@ -218,22 +222,15 @@ class EditEnv:
         return Observation(prefix + editor.render(self._page, feedback), self._page)
 
 
-class AnswerEnv:
-    """The direct-answer baseline: one turn, in which the whole program is written anew."""
+class _OneAnswer:
+    """An episode of one turn, in which a whole program is written."""
 
-    method = "direct"
     chat = True
     max_tokens = 384
 
     def __init__(self, task: Task, checker: Checker, reward: RewardRule | None = None) -> None:
-        """Prepare an episode.
-
-        Raises:
-            UsageError: the task has no broken program.
-        """
         self.task = task
         self.reward = reward or RewardRule()
-        self._page = editor.load_page(_broken_program(task))
         self._checker = checker
 
     def complete(self, text: str) -> bool:
@@ -244,16 +241,6 @@ class AnswerEnv:
 
     def grammar(self) -> str | None:
         return None
-
-    def reset(self) -> Observation:
-        verdict = _judge(self._checker, self._page, self.task)
-        text = ANSWER_PROMPT.format(
-            prompt=self.task.prompt,
-            tests="\n".join(self.task.tests),
-            program=editor.page_text(self._page),
-            feedback=verdict.detail or PASS_MESSAGE,
-        )
-        return Observation(text, self._page)
 
     def step(self, action: str) -> Step:
         page = editor.load_page(answered_program(action))
@@ -269,10 +256,79 @@ class AnswerEnv:
         return 0.0
 
 
+class AnswerEnv(_OneAnswer):
+    """The direct-answer baseline: one turn, in which the whole program is written anew."""
+
+    method = "direct"
+
+    def __init__(self, task: Task, checker: Checker, reward: RewardRule | None = None) -> None:
+        """Prepare an episode.
+
+        Raises:
+            UsageError: the task has no broken program.
+        """
+        super().__init__(task, checker, reward)
+        self._page = editor.load_page(_broken_program(task))
+
+    def reset(self) -> Observation:
+        verdict = _judge(self._checker, self._page, self.task)
+        text = ANSWER_PROMPT.format(
+            prompt=self.task.prompt,
+            tests="\n".join(self.task.tests),
+            program=editor.page_text(self._page),
+            feedback=verdict.detail or PASS_MESSAGE,
+        )
+        return Observation(text, self._page)
+
+
+class WriteEnv(_OneAnswer):
+    """A program is written from the task's words and tests, after some that others solved.
+
+    The prompt is plain text to go on with, so that models without a chat template can be asked.
+    """
+
+    method = "write"
+    chat = False
+
+    def __init__(
+        self,
+        task: Task,
+        checker: Checker,
+        examples: Sequence[Task] = (),
+        reward: RewardRule | None = None,
+    ) -> None:
+        """Prepare an episode.
+
+        Args:
+            examples: other tasks, whose solutions are shown.
+        """
+        super().__init__(task, checker, reward)
+        self._examples = examples
+
+    def reset(self) -> Observation:
+        shown = [f"{_asked(task)}{_fenced(task.solution or '')}" for task in self._examples]
+        return Observation("\n".join([f"{WRITE_PROMPT}\n", *shown, _asked(self.task)]), ())
+
+
 def answered_program(answer: str) -> str:
     """The program in an answer: its first fenced block, closed or not, else all of it."""
     match = _FENCE.search(answer) or _OPEN_FENCE.search(answer)
     return match.group(1) if match else answer
+
+
+def finished_program(answer: str) -> Page | None:
+    """The page in an answer's first fenced block; None where the block is missing or not closed."""
+    match = _FENCE.search(answer)
+    return editor.load_page(match.group(1)) if match else None
+
+
+def _asked(task: Task) -> str:
+    tests = "\n".join(task.tests)
+    return f"Task: {task.prompt}\nTests:\n{tests}\nProgram:\n"
+
+
+def _fenced(program: str) -> str:
+    return f"```python\n{editor.page_text(editor.load_page(program))}```\n"
 
 
 def _broken_program(task: Task) -> str:

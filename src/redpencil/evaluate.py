@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -21,20 +21,16 @@ from redpencil.engine.server import ServerEngine
 from redpencil.engine.weights import load_model
 from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
 from redpencil.errors import UsageError
-from redpencil.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
-from redpencil.rollout import CONCURRENCY, Episode, rollout
+from redpencil.rollout import CONCURRENCY, Episode, OnTrace, rollout_to_file
 from redpencil.types import Trace, Value
 
-Method = Literal["coe", "direct"]
+Method = Literal["coe", "direct", "write"]
 
 RESULTS = "results.json"
 TRACES = "traces.jsonl"
 _RESAMPLES = 2000
-
-
-OnTrace = Callable[[Trace, bool], None]
-"""Told of each trace, and whether it was sampled just now or found on disk."""
 
 
 class Plan(Value, frozen=True):
@@ -59,6 +55,8 @@ class Plan(Value, frozen=True):
     """What is spoken with the server."""
     constrained: bool = False
     """Whether only well-formed commands could be sampled."""
+    shots: int = 0
+    """Solved tasks shown before the one to solve, by the method `write`."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
     limit: int | None = None
     """At most so many programs."""
@@ -204,26 +202,13 @@ def sample(
     """
     if not broken:
         raise UsageError(f"no broken program in {plan.tasks} to play")
-    _claim(path, plan)
-    traces = _finished(path)
-    for trace in traces.values():
-        on_trace(trace, False)
-    missing = [
-        (item, seed)
+    claim(path, plan)
+    episodes = [
+        Episode(_environment(plan, item, checker), seed, item.corruptions)
         for item in broken
         for seed in range(plan.seed, plan.seed + plan.samples)
-        if (item.task.id, item.task.program, seed) not in traces
     ]
-    episodes = (
-        Episode(_environment(plan, item, checker), seed, item.corruptions) for item, seed in missing
-    )
-    for trace in rollout(episodes, policy, concurrency=concurrency):
-        append_jsonl(path, [trace])
-        traces[_key(trace)] = trace
-        on_trace(trace, True)
-    ordered = [traces[key] for key in sorted(traces, key=str)]
-    write_jsonl(path, ordered)
-    return ordered
+    return rollout_to_file(path, episodes, policy, concurrency=concurrency, on_trace=on_trace)
 
 
 def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str) -> Results:
@@ -274,28 +259,6 @@ def _environment(plan: Plan, item: Broken, checker: Checker) -> Env:
     if plan.method == "direct":
         return AnswerEnv(item.task, checker)
     return EditEnv(item.task, checker, plan.rules)
-
-
-def _claim(path: Path, plan: Plan) -> None:
-    """Write the plan beside its traces, or make sure that it is the one that is there."""
-    beside = path.with_suffix(".plan.json")
-    if beside.exists() and read_json(beside, Plan) != plan:
-        raise UsageError(
-            f"{path} holds traces of something else ({beside.name} says of what): choose another "
-            "place, or delete both"
-        )
-    if path.exists() and not beside.exists():
-        raise UsageError(f"{path} is there already, and not ours to go on with: choose another")
-    write_json(beside, plan)
-
-
-def _finished(path: Path) -> dict[tuple[str, str | None, int], Trace]:
-    traces = read_jsonl(path, Trace, torn_tail=True) if path.exists() else []
-    return {_key(trace): trace for trace in traces if trace.end != "error"}
-
-
-def _key(trace: Trace) -> tuple[str, str | None, int]:
-    return trace.task.id, trace.task.program, trace.seed
 
 
 def _solved_shares(traces: Sequence[Trace]) -> list[float]:

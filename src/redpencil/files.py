@@ -13,6 +13,7 @@ from typing import IO, TypeVar
 import msgspec
 
 from redpencil.errors import DataError, UsageError
+from redpencil.types import Value
 
 T = TypeVar("T")
 
@@ -87,15 +88,39 @@ def read_jsonl(path: Path, type: type[T], *, torn_tail: bool = False) -> list[T]
     Raises:
         DataError: names the file, the line and the field that do not fit.
     """
-    data = _read_bytes(path)
-    if torn_tail and data and not data.endswith(b"\n"):
-        data = data[: data.rfind(b"\n") + 1]
-        os.truncate(path, len(data))
-    return [
-        _decode(line, type, f"{path}, line {number}")
-        for number, line in enumerate(data.split(b"\n"), 1)
-        if line.strip()
-    ]
+    return list(each_jsonl(path, type, torn_tail=torn_tail))
+
+
+def each_jsonl(path: Path, type: type[T], *, torn_tail: bool = False) -> Iterator[T]:
+    """As `read_jsonl`, one value at a time, for files that are better not held in memory."""
+    try:
+        with path.open("r+b" if torn_tail else "rb") as file:
+            for number, line in enumerate(file, 1):
+                if torn_tail and not line.endswith(b"\n"):
+                    file.truncate(file.tell() - len(line))
+                elif line.strip():
+                    yield _decode(line, type, f"{path}, line {number}")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def claim(path: Path, plan: Value) -> None:
+    """Write down, beside a file that is made bit by bit, what it is made of.
+
+    Whoever goes on with the file then knows that it is theirs.
+
+    Raises:
+        UsageError: the file is made of something else, or nobody knows of what.
+    """
+    beside = path.with_suffix(".plan.json")
+    if beside.exists() and read_json(beside, type(plan)) != plan:
+        raise UsageError(
+            f"{path} holds traces of something else ({beside.name} says of what): choose another "
+            "place, or delete both"
+        )
+    if path.exists() and not beside.exists():
+        raise UsageError(f"{path} is there already, and not ours to go on with: choose another")
+    write_json(beside, plan)
 
 
 def read_python(path: Path) -> tuple[str, ast.Module]:

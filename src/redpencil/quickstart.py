@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import shlex
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Literal, get_args
 
 from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
+from redpencil.dataset import summarise
 from redpencil.errors import UsageError
 from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
@@ -107,15 +109,15 @@ class _Run:
         recipe = self.recipe.demos
         variants = self._broken("demos", recipe.per_task, self.recipe.seed)
         kept: list[Trace] = []
-        dropped = 0
+        drops: Counter[demos.Drop] = Counter()
         with terminal.progress("Demonstrations", len(variants)) as advance:
-            for trace in demos.demonstrate(variants, self.checker, order=recipe.order):
-                if trace is None:
-                    dropped += 1
+            for made in demos.demonstrate(variants, self.checker, order=recipe.order):
+                if isinstance(made, Trace):
+                    kept.append(made)
                 else:
-                    kept.append(trace)
+                    drops[made] += 1
                 advance("")
-        write_json(self.folder / "demos.json", summary := demos.summarise(kept, dropped))
+        write_json(self.folder / "demos.json", summary := summarise(kept, drops))
         write_jsonl(path, kept)
         terminal.console.print(terminal.demos_summary(summary), style="dim")
 

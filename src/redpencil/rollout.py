@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from redpencil.env import Env, Step
 from redpencil.errors import EngineError, SandboxError
+from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import Action, Outcome, Policy, Session
-from redpencil.types import End, Observation, Trace, Turn
+from redpencil.types import End, Observation, Task, Trace, Turn
 
 CONCURRENCY = 32
 """Episodes under way at once unless told otherwise."""
+
+OnTrace = Callable[[Trace, bool], None]
+"""Told of each trace, and whether it was sampled just now or found in the file."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,37 @@ def rollout(
             pool.shutdown(wait=False, cancel_futures=True)
             for play in (*acting.values(), *checking.values()):
                 play.session.close()
+
+
+def rollout_to_file(
+    path: Path,
+    episodes: Sequence[Episode],
+    policy: Policy,
+    *,
+    concurrency: int = CONCURRENCY,
+    on_trace: OnTrace = lambda trace, sampled: None,
+) -> list[Trace]:
+    """Play episodes, each of another task, program or seed, and write their traces to a file.
+
+    Traces are appended as they end, so what was interrupted goes on where it was; traces that a
+    fault of the infrastructure ended are made anew. In the end the file is in a fixed order.
+    """
+    found = read_jsonl(path, Trace, torn_tail=True) if path.exists() else []
+    traces = {_key(trace.task, trace.seed): trace for trace in found if trace.end != "error"}
+    for trace in traces.values():
+        on_trace(trace, False)
+    missing = [e for e in episodes if _key(e.env.task, e.seed) not in traces]
+    for trace in rollout(missing, policy, concurrency=concurrency):
+        append_jsonl(path, [trace])
+        traces[_key(trace.task, trace.seed)] = trace
+        on_trace(trace, True)
+    ordered = [traces[key] for key in sorted(traces)]
+    write_jsonl(path, ordered)
+    return ordered
+
+
+def _key(task: Task, seed: int) -> tuple[str, str, int]:
+    return task.id, task.program or "", seed
 
 
 class _Play:

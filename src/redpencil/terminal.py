@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,8 +23,10 @@ from rich.text import Text
 
 from redpencil import editor
 from redpencil.cost import Hardware, Stage
-from redpencil.demos import Summary
+from redpencil.dataset import Summary
 from redpencil.evaluate import Results
+from redpencil.faults import Summary as FaultSummary
+from redpencil.rollout import OnTrace
 from redpencil.sandbox.trial import Trial
 from redpencil.types import Trace
 
@@ -58,6 +62,31 @@ def training_progress(what: str) -> Iterator[Callable[[int, int, dict[str, float
             bar.update(task, completed=done, total=total, note=note)
 
         yield update
+
+
+@contextmanager
+def solved_progress(what: str, total: int) -> Iterator[OnTrace]:
+    """A bar that counts traces, and those of them that are solved; then what errors there were."""
+    solved = tokens = 0
+    errors: list[str] = []
+    started = time.perf_counter()
+    with progress(what, total) as advance:
+
+        def on_trace(trace: Trace, sampled: bool) -> None:
+            nonlocal solved, tokens
+            solved += trace.solved
+            tokens += sum(len(turn.action_ids) for turn in trace.turns) if sampled else 0
+            errors.extend([trace.error] if trace.error else [])
+            rate = tokens / (time.perf_counter() - started)
+            advance(f"{solved} solved" + (f", {rate:.0f} tokens/s" if tokens else ""))
+
+        yield on_trace
+    if errors:
+        message = (
+            f"{len(errors)} of {total} traces ended in an error, such as: {errors[-1]}\n"
+            "The same command makes them anew."
+        )
+        console.print(message, markup=False, soft_wrap=True)
 
 
 def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
@@ -114,23 +143,36 @@ def assumptions(machine: Hardware) -> str:
     )
 
 
-def faults(errors: Sequence[str], total: int) -> str:
-    """How many of `total` traces ended in a fault of the infrastructure, and in which."""
-    return (
-        f"{len(errors)} of {total} traces ended in an error, such as: {errors[-1]}\n"
-        "The same command makes them anew."
-    )
+def faults_table(summary: FaultSummary) -> Table:
+    """What became of the programs that a model wrote."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_row("[bold]sampled[/]", str(summary.sampled))
+    table.add_row("solved", str(summary.solved))
+    table.add_row("fail hidden tests only", str(summary.only_hidden))
+    table.add_row("no program, or no end to it", str(summary.unfinished))
+    table.add_row("errors", str(summary.errors))
+    table.add_row("duplicates", str(summary.duplicates))
+    table.add_row(f"[bold]kept[/], of {summary.tasks} tasks", str(summary.kept))
+    for fault, count in summary.faults.items():
+        table.add_row(f"  {escape(fault.replace('_', ' '))}", str(count))
+    if summary.mean_edit_distance is not None:
+        table.add_row("mean edit distance to the solution", f"{summary.mean_edit_distance:.1f}")
+    return table
 
 
 def demos_summary(summary: Summary) -> str:
-    """What a set of demonstrations holds, in a line or two."""
+    """What a set of demonstrations holds, in a few lines."""
     turns = ", ".join(f"{count} of {length}" for length, count in summary.turns.items())
     common = sorted(summary.corruptions.items(), key=lambda item: -item[1])
     corruptions = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in common)
+    drops = ", ".join(f"{drop.replace('_', ' ')} {count}" for drop, count in summary.drops.items())
+    tokens = "" if summary.tokens is None else f", {summary.tokens:,} tokens"
     return (
-        f"{summary.demos} demonstrations of {summary.tasks} tasks, {summary.dropped} dropped; "
+        f"{summary.demos} demonstrations of {summary.tasks} tasks{tokens}; "
         f"mean edit distance {summary.mean_edit_distance:.1f} characters\n"
-        f"turns: {turns}\ncorruptions: {corruptions}"
+        f"turns: {turns}\ncorruptions: {corruptions}\nleft out: {drops or 'nothing'}"
     )
 
 

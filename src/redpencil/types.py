@@ -21,7 +21,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all values: immutable, compared by content, unknown JSON fields refused."""
 
 
-class Task(Value, frozen=True):
+class Task(Value, frozen=True, omit_defaults=True):
     """A problem to solve on a page, and the tests that say when it is solved."""
 
     id: str
@@ -39,6 +39,8 @@ class Task(Value, frozen=True):
     setup: str
     """Code run after the program and before each test, or the empty string."""
     split: Split
+    fault: str = ""
+    """How `program` fails, where a model wrote it: `wrong_answer`, `NameError`..., else empty."""
 
 
 class Edit(Value, frozen=True):
@@ -85,6 +87,8 @@ class Verdict(Value, frozen=True):
     a program made to deceive could pass them unearned."""
     hidden_passed: int = 0
     hidden_total: int = 0
+    raised: str = ""
+    """Type of the exception that `detail` tells of, such as `NameError`, or the empty string."""
 
     @property
     def solved(self) -> bool:
@@ -132,7 +136,7 @@ class Trace(Value, frozen=True):
 
     task: Task
     method: str
-    """The environment that was played: `coe` or `direct`."""
+    """The environment that was played: `coe`, `direct` or `write`."""
     policy: str
     """Who acted: a model's name, `demo:direct`, `human`..."""
     seed: int

@@ -1,16 +1,37 @@
-"""Commands that make data: tasks and demonstrations."""
+"""Commands that make data: tasks, demonstrations and faults."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redpencil.cli.options import Corruptions, Kinds, RecipeFile, Seed, Source, corruption_range
+from redpencil.cli.options import (
+    SAME_SAMPLES,
+    Adapter,
+    BudgetTokens,
+    Corruptions,
+    Dialect,
+    Kinds,
+    Model,
+    RecipeFile,
+    Seed,
+    Server,
+    Source,
+    Temperature,
+    Timeout,
+    corruption_range,
+    given_command,
+    taking,
+)
 from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
+    from redpencil.dataset import CountTokens
+    from redpencil.evaluate import Plan as EvalPlan
     from redpencil.tasks import TaskSet
 
 
@@ -59,8 +80,10 @@ def demos(
     recipe: RecipeFile = None,
     per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
     order: Annotated[
-        Literal["direct", "inverse"],
-        typer.Option(help="Only write correct lines, or undo the corruptions as the paper does."),
+        Literal["direct", "inverse", "both"],
+        typer.Option(
+            help="Write correct lines only, undo corruptions as the paper does, or half of each."
+        ),
     ] = "direct",
     corruptions: Corruptions = "1-5",
     kinds: Kinds = "all",
@@ -72,30 +95,135 @@ def demos(
             help="Chance that a turn is a bad command, which is shown and not taught.",
         ),
     ] = 0.0,
+    timeout: Timeout = 0.5,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Make demonstrations: corrupted programs and the commands that mend them, replayed."""
+    """Make demonstrations: corrupted programs and the commands that mend them, replayed.
+
+    The same command again goes on where it stopped. A card of what was made lies beside the file.
+    """
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants, demonstrate, summarise
-    from redpencil.files import write_jsonl
-    from redpencil.tasks import load
+    from redpencil.dataset import Plan, tasks_sha256, write_demos
+    from redpencil.sandbox import Limits
+    from redpencil.tasks import load, load_other_splits
 
     found = load(source)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
-    checker = PythonChecker()
-    variants = broken_variants(
-        found.tasks, per_task, corruption_range(corruptions), seed, checker, kinds=kinds
+    plan = Plan(
+        tasks=source,
+        tasks_sha256=tasks_sha256(found.tasks),
+        per_task=per_task,
+        order=order,
+        corruptions=corruption_range(corruptions),
+        kinds=kinds,
+        stumbles=stumbles,
+        seed=seed,
+        timeout=timeout,
+        tokenizer=tokenizer,
     )
-    kept, dropped = [], 0
-    with terminal.progress("Demonstrations", len(found.tasks) * per_task) as advance:
-        for trace in demonstrate(variants, checker, order=order, stumbles=stumbles, seed=seed):
-            advance("")
-            if trace is None:
-                dropped += 1
-            else:
-                kept.append(trace)
-    if not kept:
-        raise UsageError(f"no demonstration could be made of {source}")
-    write_jsonl(out, kept)
-    terminal.console.print(terminal.demos_summary(summarise(kept, dropped)))
+    with terminal.progress("Tasks demonstrated", len(found.tasks)) as advance:
+        made = 0
+
+        def on_task(demos: int) -> None:
+            nonlocal made
+            made += demos
+            advance(f"{made:,} demonstrations")
+
+        card = write_demos(
+            out,
+            plan,
+            found.tasks,
+            load_other_splits(source),
+            PythonChecker(Limits(wall=timeout)),
+            count_tokens=None if tokenizer is None else _token_counter(tokenizer),
+            command=given_command(),
+            on_task=on_task,
+        )
+    terminal.console.print(terminal.demos_summary(card.summary))
+    terminal.console.print(f"The card is {out.with_suffix('.card.md')}.", soft_wrap=True)
+
+
+def _token_counter(model: str) -> CountTokens:
+    from redpencil.engine.weights import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+
+    def count(texts: Sequence[str]) -> int:
+        return sum(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultOptions:
+    """What `faults` takes."""
+
+    source: Source
+    out: Annotated[Path, typer.Option(help="File of tasks to write (JSON lines).")]
+    model: Model = "smollm2-135m"
+    adapter: Adapter = None
+    server: Server = None
+    dialect: Dialect = "chat"
+    budget_tokens: BudgetTokens = None
+    samples: Annotated[int, typer.Option(min=1, help="Programs written for each task.")] = 4
+    temperature: Temperature = 0.8
+    shots: Annotated[int, typer.Option(min=0, help="Solved tasks shown before each task.")] = 3
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many tasks.")] = None
+    seed: Seed = 0
+
+    def plan(self) -> EvalPlan:
+        """What is to be sampled."""
+        from redpencil.evaluate import Plan
+
+        if self.samples > 1 and self.temperature == 0:
+            raise UsageError(SAME_SAMPLES)
+        return Plan(
+            method="write",
+            tasks=self.source,
+            base_model=self.model,
+            adapter=str(self.adapter) if self.adapter else None,
+            server=self.server,
+            dialect=self.dialect,
+            samples=self.samples,
+            temperature=self.temperature,
+            shots=self.shots,
+            limit=self.limit,
+            seed=self.seed,
+        )
+
+
+@taking(FaultOptions)
+def faults(options: FaultOptions) -> None:
+    """Let a model write programs for tasks; those that fail become tasks of repair.
+
+    The same command again goes on where it stopped. What was sampled and the numbers lie beside
+    the file.
+    """
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.evaluate import make_policy
+    from redpencil.faults import sample_faults
+    from redpencil.tasks import load, load_examples
+
+    plan = options.plan()
+    found = load(plan.tasks)
+    terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    examples = load_examples(plan.tasks) if plan.shots else ()
+    policy = make_policy(plan, budget_tokens=options.budget_tokens)
+    total = len(found.tasks[: plan.limit]) * plan.samples
+    with terminal.solved_progress("Programs written", total) as on_trace:
+        record = sample_faults(
+            options.out,
+            plan,
+            found.tasks,
+            examples,
+            policy,
+            PythonChecker(),
+            command=given_command(),
+            on_trace=on_trace,
+        )
+    terminal.console.print(terminal.faults_table(record.summary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -68,6 +69,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs
 Variants = Annotated[
     int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
 ]
+SAME_SAMPLES = "samples at temperature 0 are all the same: give --temperature, such as 1"
 
 
 def _prefill(context: typer.Context, name: str | None) -> str | None:
@@ -148,3 +150,23 @@ def corruption_range(text: str) -> tuple[int, int]:
     if not 1 <= bounds[0] <= bounds[1]:
         raise UsageError(f"--corruptions takes a number or LEAST-MOST such as 1-3, found {text!r}")
     return bounds
+
+
+def source_weights(text: str | None, sources: int) -> list[float]:
+    """The numbers of `--weights`, one for each source; all alike where none are given.
+
+    Raises:
+        UsageError: the text is no such list.
+    """
+    if text is None:
+        return [1.0] * sources
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != sources or not all(0 < weight < math.inf for weight in weights):
+        raise UsageError(
+            f"--weights takes a number above 0 for each --tasks, such as 3,1; found {text!r} for "
+            f"{sources}"
+        )
+    return weights

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +11,7 @@ import msgspec
 import typer
 
 from redpencil.cli.options import (
+    SAME_SAMPLES,
     Adapter,
     BudgetTokens,
     Constrained,
@@ -41,9 +39,8 @@ from redpencil.errors import UsageError
 if TYPE_CHECKING:
     from redpencil.checkers import PythonChecker
     from redpencil.demos import Broken
-    from redpencil.evaluate import OnTrace, Plan
+    from redpencil.evaluate import Plan
     from redpencil.policy import ModelPolicy
-    from redpencil.types import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +112,7 @@ def evaluate(options: EvalOptions) -> None:
 
     plan, out = options.plan(), options.out
     broken, policy, checker = _set_up(plan, options.budget_tokens)
-    with _solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
+    with terminal.solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
         results = run(
             plan, broken, policy, checker, out, command=given_command(), on_trace=on_trace
         )
@@ -130,7 +127,7 @@ def rollout(options: RolloutOptions) -> None:
 
     plan, out = options.plan(), options.out
     broken, policy, checker = _set_up(plan, options.budget_tokens)
-    with _solved_progress("Sample", len(broken) * plan.samples) as on_trace:
+    with terminal.solved_progress("Sample", len(broken) * plan.samples) as on_trace:
         traces = sample(plan, broken, policy, checker, out, on_trace=on_trace)
     solved = sum(trace.solved for trace in traces)
     terminal.console.print(f"{len(traces)} traces in {out}, {solved} of them solved.")
@@ -204,7 +201,7 @@ def _set_up(
     from redpencil.tasks import load
 
     if plan.samples > 1 and plan.temperature == 0:
-        raise UsageError("samples at temperature 0 are all the same: give --temperature, such as 1")
+        raise UsageError(SAME_SAMPLES)
     found = load(plan.tasks)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()
@@ -213,26 +210,3 @@ def _set_up(
     )
     broken = list(itertools.islice(made, plan.limit))
     return broken, make_policy(plan, budget_tokens=budget_tokens), checker
-
-
-@contextlib.contextmanager
-def _solved_progress(what: str, total: int) -> Iterator[OnTrace]:
-    """A bar that counts traces, and those of them that are solved; then what faults there were."""
-    from redpencil import terminal
-
-    solved = tokens = 0
-    faults: list[str] = []
-    started = time.perf_counter()
-    with terminal.progress(what, total) as advance:
-
-        def on_trace(trace: Trace, sampled: bool) -> None:
-            nonlocal solved, tokens
-            solved += trace.solved
-            tokens += sum(len(turn.action_ids) for turn in trace.turns) if sampled else 0
-            faults.extend([trace.error] if trace.error else [])
-            rate = tokens / (time.perf_counter() - started)
-            advance(f"{solved} solved" + (f", {rate:.0f} tokens/s" if tokens else ""))
-
-        yield on_trace
-    if faults:
-        terminal.console.print(terminal.faults(faults, total), markup=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from redpencil.cli.options import (
     Seed,
     corruption_range,
     given_command,
+    source_weights,
 )
 
 
@@ -74,7 +75,9 @@ def sft(
 
 
 def rl(
-    source: Annotated[str, typer.Option("--tasks", help="Task source.")],
+    sources: Annotated[
+        list[str], typer.Option("--tasks", help="Task source; of several, programs are mixed.")
+    ],
     adapter: Annotated[Path, typer.Option(help="Adapter to start from, as SFT makes it.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
     recipe: RecipeFile = None,
@@ -94,24 +97,33 @@ def rl(
     kinds: Kinds = "all",
     max_turns: MaxTurns = 10,
     idle_turns: IdleTurns = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="How often each source is drawn from, such as 3,1; default alike."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Train an adapter further by GRPO with rewards per turn."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants
+    from redpencil.demos import broken_variants, mixture
     from redpencil.engine.weights import require_torch
     from redpencil.recipes import GrpoRecipe, read
     from redpencil.tasks import load
 
-    found = load(source)
+    shares = source_weights(weights, len(sources))
+    found = [load(source) for source in sources]
     require_torch()
     from redpencil.train.grpo import train_grpo
 
     checker = PythonChecker()
-    variants = list(
-        broken_variants(found.tasks, 1, corruption_range(corruptions), seed, checker, kinds=kinds)
-    )
+    counts = corruption_range(corruptions)
+    groups = [
+        list(broken_variants(one.tasks, 1, counts, seed, checker, kinds=kinds)) for one in found
+    ]
+    variants = groups[0]
+    if len(groups) > 1:
+        variants = mixture(groups, shares, steps * tasks_per_step, seed)
     base = read(recipe).grpo if recipe else GrpoRecipe()
     settings = msgspec.structs.replace(
         base,

@@ -67,6 +67,20 @@ def load_base(
     return model, tokenizer
 
 
+def load_tokenizer(name: str) -> Any:
+    """A model's tokenizer alone; argument and errors as for `load_model`."""
+    require_torch()
+    from transformers import AutoTokenizer
+
+    folder, file = _smollm2_gguf() if name == ALIAS else (name, None)
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"no tokenizer of a model {name!r}: {reason}") from error
+
+
 def load_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool = False) -> Any:
     """The model with a LoRA adapter on it, as a PEFT model.
 

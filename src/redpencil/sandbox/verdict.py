@@ -37,18 +37,18 @@ def conclude(
         token: what a test judged inside answers where it holds.
     """
     outcomes = _read_outcomes(answer, [*visible, *hidden], token)
-    status, detail = _status(outcomes, visible, answer, limits)
-    detail = _printable(detail)
+    status, detail, raised = _status(outcomes, visible, answer, limits)
     return Verdict(
         status=status,
         passed=sum(outcome.passed for outcome in outcomes.tests[: len(visible)]),
         total=len(visible),
-        detail=detail,
+        detail=_printable(detail),
         seconds=round(answer.seconds, 4),
         rung=rung.value,
         inside=sum(test.inside for test in (*visible, *hidden)),
         hidden_passed=sum(outcome.passed for outcome in outcomes.tests[len(visible) :]),
         hidden_total=hidden_total,
+        raised=_printable(raised),
     )
 
 
@@ -58,7 +58,8 @@ class _Outcome:
 
     passed: bool
     complaint: str = ""
-    out_of_memory: bool = False
+    raised: str = ""
+    """The type of the exception that it ended in, if any."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,7 @@ def _judge(test: SplitTest, message: dict[str, Any], token: str) -> _Outcome:
         kind, text, line = _raised(message["raised"])
         if kind == "AssertionError" and test.inside:
             return _Outcome(False, f"{test.complaint()}: {_error_text(kind, text, None)}")
-        return _Outcome(
-            False, f"{test.call} raised {_error_text(kind, text, line)}", kind == "MemoryError"
-        )
+        return _Outcome(False, f"{test.call} raised {_error_text(kind, text, line)}", kind)
     if test.inside:
         return _Outcome(secrets.compare_digest(message["passed"], token), test.complaint())
     values = [_value(encoded) for encoded in message["values"]]
@@ -108,8 +107,7 @@ def _judge(test: SplitTest, message: dict[str, Any], token: str) -> _Outcome:
         if test.holds(_Values({f"_{index}": value for index, value in enumerate(values)})):
             return _Outcome(True)
     except _Raised as error:
-        memory = error.kind == "MemoryError"
-        return _Outcome(False, f"{_source_of(test, values, error)} {error}", memory)
+        return _Outcome(False, f"{_source_of(test, values, error)} {error}", error.kind)
     except Exception as error:  # the test's own: such as a comparison of None with a number
         return _Outcome(False, f"failed: {test.call}: {type(error).__name__}: {error}")
     came = [
@@ -149,26 +147,31 @@ def _source_of(test: SplitTest, values: Sequence[Any], error: _Raised) -> str:
 
 def _status(
     outcomes: _Outcomes, visible: Sequence[SplitTest], answer: Answer, limits: Limits
-) -> tuple[Status, str]:
-    """Status and feedback, from the visible tests alone."""
+) -> tuple[Status, str, str]:
+    """Status, feedback and the type of exception behind them, from the visible tests alone."""
     if outcomes.garbled:
-        return Status.CRASHED, "the program disturbed the channel that its results go through"
+        return Status.CRASHED, "the program disturbed the channel that its results go through", ""
     if outcomes.load_error is not None:
         kind = outcomes.load_error[0]
         status = Status.OUT_OF_MEMORY if kind == "MemoryError" else Status.CRASHED
-        return status, _error_text(*outcomes.load_error)
+        return status, _error_text(*outcomes.load_error), kind
     seen = outcomes.tests[: len(visible)]
     failed = next((outcome for outcome in seen if not outcome.passed), None)
     if len(seen) == len(visible):
         if failed is None:
-            return Status.PASSED, ""
-        return (Status.OUT_OF_MEMORY if failed.out_of_memory else Status.FAILED), failed.complaint
+            return Status.PASSED, "", ""
+        memory = failed.raised == "MemoryError"
+        return Status.OUT_OF_MEMORY if memory else Status.FAILED, failed.complaint, failed.raised
     where = f" in {visible[len(seen)].call}" if outcomes.loaded else ""
     if answer.timed_out:
-        return Status.TIMED_OUT, f"timed out after {limits.wall:g} s{where}"
+        return Status.TIMED_OUT, f"timed out after {limits.wall:g} s{where}", ""
     if answer.too_much:
-        return Status.OUTPUT_CUT, f"returned more than {ANSWER_BYTES:,} bytes{where}; cut there"
-    return Status.CRASHED, f"{_ending(answer.exit_code)}{where}"
+        return (
+            Status.OUTPUT_CUT,
+            f"returned more than {ANSWER_BYTES:,} bytes{where}; cut there",
+            "",
+        )
+    return Status.CRASHED, f"{_ending(answer.exit_code)}{where}", ""
 
 
 def _ending(exit_code: int) -> str:

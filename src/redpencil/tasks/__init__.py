@@ -13,7 +13,7 @@ from redpencil.tasks.source import TaskSet
 from redpencil.tasks.verify import verified
 from redpencil.types import Split, Task
 
-__all__ = ["SOURCES", "TaskSet", "load", "pick", "verified"]
+__all__ = ["SOURCES", "TaskSet", "load", "load_examples", "load_other_splits", "pick", "verified"]
 
 SOURCES = (
     "builtin[:SPLIT]",
@@ -64,6 +64,28 @@ def load(source: str) -> TaskSet:
     if not found.tasks:
         raise UsageError(f"no task in {source}: {found.summary}")
     return found
+
+
+def load_other_splits(source: str) -> tuple[Task, ...]:
+    """The tasks of a source's other splits; none where it names no split."""
+    kind, _, rest = source.partition(":")
+    split, _, place = rest.partition(":")
+    if kind not in ("builtin", "mbpp") or not split:
+        return ()
+    everything = load(f"{kind}::{place}" if place else kind)
+    return tuple(task for task in everything.tasks if task.split != split)
+
+
+def load_examples(source: str) -> tuple[Task, ...]:
+    """Solved tasks to show before those of a source: MBPP's for MBPP, else the problems on board.
+
+    They are of the split `train`, whatever split the source is of.
+    """
+    kind, _, rest = source.partition(":")
+    place = rest.partition(":")[2]
+    if kind == "mbpp":
+        return load(f"mbpp:train:{place}" if place else "mbpp:train").tasks
+    return load("builtin:train").tasks
 
 
 def pick(tasks: Sequence[Task], task_id: str | None, seed: int) -> Task:

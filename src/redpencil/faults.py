@@ -1,0 +1,182 @@
+"""Faults: programs that a model wrote for a task and that fail its tests (paper, evaluation).
+
+They are harder to mend than corrupted programs, and what a repairer meets in earnest. A fault is a
+task like any other, so that whatever takes tasks takes a file of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+import msgspec
+
+from redpencil import editor, provenance
+from redpencil.checkers import Checker
+from redpencil.env import WriteEnv, finished_program
+from redpencil.errors import UsageError
+from redpencil.evaluate import Plan
+from redpencil.files import claim, write_json, write_jsonl
+from redpencil.policy import Policy
+from redpencil.rollout import CONCURRENCY, Episode, OnTrace, rollout_to_file
+from redpencil.sameness import edit_distance, normalised
+from redpencil.types import Status, Task, Trace, Value, Verdict
+
+
+class Summary(Value, frozen=True):
+    """What became of the programs that were sampled; all but `sampled` and the distances add up."""
+
+    sampled: int
+    solved: int
+    """They pass every test."""
+    only_hidden: int
+    """They pass the visible tests and fail a hidden one: there is nothing to show a repairer."""
+    unfinished: int
+    """There is no program in the answer, or no end to it."""
+    errors: int
+    """Ended in a fault of the infrastructure; the same command makes them anew."""
+    duplicates: int
+    """They fail, and but for spacing and comments are a fault of the task already."""
+    kept: int
+    tasks: int
+    """How many tasks the faults are of."""
+    faults: dict[str, int]
+    """How often each kind of failure was kept, most frequent first."""
+    mean_edit_distance: float | None
+    """Mean Levenshtein distance in characters to the solution; None where there is none."""
+    median_edit_distance: float | None
+
+
+class Record(Value, frozen=True):
+    """What `redpencil faults` writes beside the faults: numbers, and how they were made."""
+
+    summary: Summary
+    plan: Plan
+    command: str
+    versions: dict[str, str]
+    machine: str
+    git_commit: str
+
+
+def sample_faults(
+    path: Path,
+    plan: Plan,
+    tasks: Sequence[Task],
+    examples: Sequence[Task],
+    policy: Policy,
+    checker: Checker,
+    *,
+    command: str = "",
+    concurrency: int = CONCURRENCY,
+    on_trace: OnTrace = lambda trace, sampled: None,
+) -> Record:
+    """Let a policy write `plan.samples` programs for each task, and keep those that fail.
+
+    The faults go to `path` (`faults.jsonl`), each a task; all that was sampled goes to
+    `faults.traces.jsonl` and the numbers to `faults.json`. Traces are appended as they end, so what
+    was interrupted goes on where it was.
+
+    Args:
+        tasks: a program or a solution that they have is not shown.
+        examples: solved tasks, of which `plan.shots` are shown, settled by the seed.
+
+    Raises:
+        UsageError: the file holds something else, or there are too few examples.
+    """
+    shown = _choose(examples, plan)
+    claim(path, plan)
+    blank = [msgspec.structs.replace(task, program=None, fault="") for task in tasks]
+    episodes = [
+        Episode(WriteEnv(task, checker, _others(shown, task, plan.shots)), seed)
+        for task in blank[: plan.limit]
+        for seed in range(plan.seed, plan.seed + plan.samples)
+    ]
+    traces = rollout_to_file(
+        path.with_suffix(".traces.jsonl"),
+        episodes,
+        policy,
+        concurrency=concurrency,
+        on_trace=on_trace,
+    )
+    faults, summary = select_faults(traces, plan.seed)
+    write_jsonl(path, faults)
+    record = Record(
+        summary=summary,
+        plan=plan,
+        command=command,
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        git_commit=provenance.git_commit(),
+    )
+    write_json(path.with_suffix(".json"), record)
+    return record
+
+
+def select_faults(traces: Iterable[Trace], first_seed: int = 0) -> tuple[list[Task], Summary]:
+    """The different programs among traces of `WriteEnv` that fail visible tests, as tasks."""
+    faults: list[Task] = []
+    known: set[tuple[str, str]] = set()
+    fates: Counter[str] = Counter()
+    for trace in traces:
+        page = finished_program(trace.turns[0].action) if trace.turns else None
+        if trace.end == "error":
+            fates["errors"] += 1
+        elif not page:
+            fates["unfinished"] += 1
+        elif trace.turns[0].verdict.status is Status.PASSED:
+            fates["solved" if trace.solved else "only_hidden"] += 1
+        elif (code := (trace.task.id, normalised(editor.page_text(page)))) in known:
+            fates["duplicates"] += 1
+        else:
+            known.add(code)
+            faults.append(
+                msgspec.structs.replace(
+                    trace.task,
+                    id=f"{trace.task.id}#{trace.seed - first_seed}",
+                    program=editor.page_text(page),
+                    fault=fault_of(trace.turns[0].verdict),
+                )
+            )
+    distances = [
+        edit_distance(task.program or "", task.solution)
+        for task in faults
+        if task.solution is not None
+    ]
+    return faults, Summary(
+        sampled=fates.total() + len(faults),
+        solved=fates["solved"],
+        only_hidden=fates["only_hidden"],
+        unfinished=fates["unfinished"],
+        errors=fates["errors"],
+        duplicates=fates["duplicates"],
+        kept=len(faults),
+        tasks=len({task_id for task_id, _ in known}),
+        faults=dict(Counter(task.fault for task in faults).most_common()),
+        mean_edit_distance=round(fmean(distances), 2) if distances else None,
+        median_edit_distance=median(distances) if distances else None,
+    )
+
+
+def fault_of(verdict: Verdict) -> str:
+    """The class of a failure: the exception's type, `wrong_answer`, or how the run ended."""
+    if verdict.raised:
+        return verdict.raised
+    return "wrong_answer" if verdict.status is Status.FAILED else verdict.status.value
+
+
+def _choose(examples: Sequence[Task], plan: Plan) -> list[Task]:
+    """One example more than are shown, in case one of them is the task at hand."""
+    solved = [task for task in examples if task.solution is not None]
+    if len(solved) <= plan.shots:
+        raise UsageError(
+            f"{plan.shots} examples to show, each of another task: there are {len(solved)} with a "
+            "solution; ask for fewer --shots"
+        )
+    return random.Random(plan.seed).sample(solved, plan.shots + 1)
+
+
+def _others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
+    return [example for example in examples if example.id != task.id][:count]
