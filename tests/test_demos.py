@@ -96,7 +96,7 @@ def test_stumbles_are_mended_and_not_learned(order: demos.Order) -> None:
 
     def play(seed: int) -> list[Trace]:
         made = demos.demonstrate(variants, CHECKER, order=order, stumbles=0.4, seed=seed)
-        return [trace for trace in made if trace is not None]
+        return [trace for trace in made if isinstance(trace, Trace)]
 
     traces = play(0)
     assert len(traces) >= 8

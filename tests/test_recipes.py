@@ -144,7 +144,7 @@ def test_options_win_over_the_recipe(redpencil: Run, tmp_path: Path) -> None:
     )
 
     def demos(*options: object) -> list[list[str]]:
-        out = tmp_path / "demos.jsonl"
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
         made = redpencil("demos", "--recipe", path, "--out", out, *options)
         assert made.returncode == 0, made.stderr
         return [json.loads(line)["corruptions"] for line in out.read_text().splitlines()]

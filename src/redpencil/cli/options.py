@@ -130,6 +130,7 @@ def _as_options(recipe: Recipe, command: str) -> dict[str, Any]:
     values = msgspec.structs.asdict(sections[command]) | shared
     if "tasks" in values:
         values["source"] = values.pop("tasks")
+        values["sources"] = [values["source"]]
         values["corruptions"] = "-".join(map(str, values["corruptions"]))
     if "rules" in values:
         values |= msgspec.structs.asdict(values.pop("rules"))
