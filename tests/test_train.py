@@ -360,6 +360,26 @@ def test_the_reference_is_the_sft_policy_without_a_second_copy_of_the_weights(
     assert trained == {name for name in weights if ".default." in name}
 
 
+def test_tasks_rest_alike_in_a_run_that_goes_on_after_a_crash(
+    tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
+) -> None:
+    """A pass is one step of four of the six tasks; a random model solves none of them."""
+    changes: dict[str, Any] = {"tasks_per_step": 4, "rest_after": 1}
+    grpo(tiny_model, variants, start, tmp_path / "straight", **changes)
+    straight = [t.task for t in read_jsonl(tmp_path / "straight" / "traces.jsonl", Trace)]
+    assert straight[::2] == straight[1::2]
+    assert {broken.task for broken in variants} - set(straight[:8]) <= set(straight[8:])
+    rows = read_jsonl(tmp_path / "straight" / "metrics.jsonl", dict[str, float])
+    assert [row["resting_tasks"] for row in rows[:2]] == [0, 4]
+    assert rows[1]["replaced_groups"] > 0
+
+    folder = tmp_path / "torn"
+    grpo(tiny_model, variants, start, folder, steps=1, **changes)
+    shutil.rmtree(folder / "adapter")
+    grpo(tiny_model, variants, start, folder, **changes)
+    assert [trace.task for trace in read_jsonl(folder / "traces.jsonl", Trace)] == straight
+
+
 def test_wrong_requests_say_what_to_do(
     tiny_model: Path, traces: list[Trace], variants: list[demos.Broken], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from redpencil.checkers import Checker
 from redpencil.demos import Broken
@@ -187,6 +188,18 @@ def _trace_reward(
     return list(trace_reward)
 
 
+class _Passes(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of the tasks, in which each pass is shuffled by the seed and its own number.
+
+    TRL shuffles a pass by what the passes before it left of the generator, so that a run which
+    goes on after the first pass would see the order of the first again.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Told by the trainer before each pass."""
+        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
+
+
 class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO whose advantages are per token, from the credit rule that the rollout applied.
 
@@ -196,6 +209,16 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
     action_mask: torch.Tensor
     """(B, T) of the completions to be scored next: 1 for each token that the model sampled."""
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> RepeatSampler:
+        plain = super()._get_train_sampler(dataset)
+        return _Passes(
+            plain.data_source,
+            plain.mini_repeat_count,
+            plain.batch_size,
+            plain.repeat_count,
+            seed=plain.seed,
+        )
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
