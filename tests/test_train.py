@@ -11,16 +11,17 @@ import torch
 
 from redpencil import demos
 from redpencil.checkers import PythonChecker
-from redpencil.engine.weights import load_base
+from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
 from redpencil.recipes import GrpoRecipe, SftRecipe
 from redpencil.tasks import load
 from redpencil.train import credit
+from redpencil.train import grpo as grpo_module
 from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
-from redpencil.train.loop import last_checkpoint
+from redpencil.train.loop import last_checkpoint, mixed_precision
 from redpencil.train.sft import train_sft
 from redpencil.types import Trace
 
@@ -110,45 +111,65 @@ def test_sft_goes_on_from_its_last_whole_checkpoint(
     assert steps == sorted(steps)
 
 
+@pytest.fixture(scope="module")
+def start(tiny_model: Path, traces: list[Trace], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter far enough from none."""
+    return sft(tiny_model, traces, tmp_path_factory.mktemp("sft"), learning_rate=5e-3)
+
+
+LOGGED = """
+    reward reward_turn_1 reward_turn_2 solved_rate malformed_rate noop_rate turns errors
+    idle_groups always_solved_groups never_solved_groups replaced_groups resting_tasks
+    entropy kl clip_ratio/region_mean sandbox_seconds decode_seconds rollout_seconds
+"""
+
+
+def uneven(group: credit.Group) -> credit.Advantages:
+    """A random model is always wrong: let every second trace count as better all the same."""
+    return [[(-1.0) ** index] * len(trace) for index, trace in enumerate(group)]
+
+
 @pytest.fixture
 def _uneven_credit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random model is always wrong: let every second trace count as better all the same."""
-
-    def rule(rewards: credit.Rewards) -> credit.Advantages:
-        return [[(-1.0) ** index] * len(trace) for index, trace in enumerate(rewards)]
-
-    monkeypatch.setitem(credit.RULES, "paper", rule)
+    monkeypatch.setitem(credit.RULES, "paper", uneven)
 
 
 def grpo(
-    tiny_model: Path, variants: list[demos.Broken], adapter: Path, folder: Path, steps: int = 2
+    tiny_model: Path,
+    variants: list[demos.Broken],
+    adapter: Path,
+    folder: Path,
+    steps: int = 2,
+    **changes: Any,
 ) -> Path:
     recipe = GrpoRecipe(
         model=str(tiny_model),
         steps=steps,
-        tasks_per_step=2,
         group=2,
         traces_per_backward=2,
         learning_rate=1e-3,
         context=1024,
         checkpoint_every=1,
         rules=EditRules(max_turns=2),
+        **{"tasks_per_step": 2, **changes},
     )
     return train_grpo(variants, adapter, recipe, CHECKER, folder)
 
 
 @pytest.mark.usefixtures("_uneven_credit")
 def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
-    tiny_model: Path, traces: list[Trace], variants: list[demos.Broken], tmp_path: Path
+    tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
 ) -> None:
-    start = sft(tiny_model, traces, tmp_path / "sft")
     trained = grpo(tiny_model, variants, start, tmp_path / "grpo")
-    sampled = read_jsonl(tmp_path / "grpo" / "traces.jsonl", Trace)
-    assert len(sampled) == 8
+    played = read_jsonl(tmp_path / "grpo" / "traces.jsonl", Trace)
+    assert len(played) == 8
     for group in range(0, 8, 2):
-        assert sampled[group].task == sampled[group + 1].task
+        assert played[group].task == played[group + 1].task
     rows = read_jsonl(tmp_path / "grpo" / "metrics.jsonl", dict[str, float])
-    assert {"reward", "solved_rate", "malformed_rate", "turns", "kl"} <= set(rows[0])
+    assert set(LOGGED.split()) <= set(rows[0])
+    assert rows[0]["reward"] == pytest.approx(rows[0]["reward_turn_1"] + rows[0]["reward_turn_2"])
+    assert rows[0]["never_solved_groups"] == 1.0
+    assert rows[0]["decode_seconds"] > 0 < rows[0]["sandbox_seconds"]
     after = weights(trained)
     assert any(not torch.equal(tensor, after[name]) for name, tensor in weights(start).items())
 
@@ -163,31 +184,201 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
         assert torch.equal(tensor, resumed[name]), name
 
 
-def test_grpo_hands_trl_advantages_per_token(
+class Seen:
+    """A trainer at work, and the batches that it took the loss of."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trainer: Any = None
+        self.batches: list[dict[str, Any]] = []
+        self._loss = grpo_module._PerTurnTrainer._compute_loss
+
+        def spy(trainer: Any, model: Any, inputs: Any) -> Any:
+            self.trainer = trainer
+            self.batches.append({n: v for n, v in inputs.items() if isinstance(v, torch.Tensor)})
+            return self._loss(trainer, model, inputs)
+
+        monkeypatch.setattr(grpo_module._PerTurnTrainer, "_compute_loss", spy)
+
+    def gradient(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Of the trainer's loss to all that is trained, as one vector."""
+        return self.gradient_of(self._loss(self.trainer, self.trainer.model, inputs))
+
+    def gradient_of(self, loss: torch.Tensor) -> torch.Tensor:
+        trained = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, trained)])
+
+
+@pytest.fixture(scope="module")
+def seen(
     tiny_model: Path,
-    traces: list[Trace],
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Seen, list[Trace]]:
+    """A step seen at work, and its traces."""
+    folder = tmp_path_factory.mktemp("seen")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(credit.RULES, "paper", uneven)
+        seen = Seen(monkeypatch)
+        grpo(tiny_model, variants, start, folder, steps=1, kl=0.5)
+    return seen, read_jsonl(folder / "traces.jsonl", Trace)
+
+
+def sampled(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """True for each token (B, T) that the model sampled."""
+    return (batch["completion_mask"] * batch["tool_mask"]) == 1
+
+
+def test_the_mask_is_1_for_exactly_what_was_sampled(seen: tuple[Seen, list[Trace]]) -> None:
+    """And advantages, of shape (B, T) as TRL's loss takes them, are 0 elsewhere."""
+    rows = []
+    for batch in seen[0].batches:
+        own = sampled(batch)
+        assert batch["advantages"].shape == own.shape
+        assert (batch["advantages"][~own] == 0).all()
+        assert (batch["advantages"][own].abs() == 1).all()
+        written = (batch["completion_mask"] == 1) & ~own
+        rows += [
+            (ids[mine].tolist(), ids[theirs].tolist())
+            for ids, mine, theirs in zip(batch["completion_ids"], own, written, strict=True)
+        ]
+    wanted = [
+        (
+            [token for turn in trace.turns for token in turn.action_ids],
+            [token for turn in trace.turns[1:] for token in turn.observation_ids],
+        )
+        for trace in seen[1]
+    ]
+    assert sorted(rows) == sorted(wanted)
+    assert all(observations for _, observations in wanted)
+
+
+def test_the_gradient_is_that_of_the_sampled_tokens_and_no_others(
+    seen: tuple[Seen, list[Trace]],
+) -> None:
+    """Against the definition, by the model's plain forward pass over all tokens."""
+    trainer, batch = seen[0].trainer, seen[0].batches[0]
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    shown = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    width = batch["completion_ids"].shape[1]
+    with trainer.accelerator.autocast():
+        logits = trainer.model(input_ids=ids, attention_mask=shown).logits.float()
+    scores = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[:, -width:, 0]
+    ratio = (scores - scores.detach()).exp()
+    gap = batch["ref_per_token_logps"] - scores
+    per_token = -ratio * batch["advantages"] + 0.5 * (gap.exp() - gap - 1)
+    loss = per_token[sampled(batch)].sum() / batch["num_items_in_batch"]
+    wanted = seen[0].gradient_of(loss)
+    error = (seen[0].gradient(batch) - wanted).norm() / wanted.norm()
+    assert error < 0.02  # where bfloat16 is the machine's precision
+
+
+def test_nothing_of_what_the_environment_wrote_reaches_the_gradient(
+    seen: tuple[Seen, list[Trace]],
+) -> None:
+    gradient_of, batch = seen[0].gradient, seen[0].batches[0]
+    gradient = gradient_of(batch)
+    assert torch.equal(gradient_of(batch), gradient)
+    written = (batch["completion_mask"] == 1) & ~sampled(batch)
+    spoilt = dict(batch)
+    for name in ("advantages", "ref_per_token_logps"):
+        spoilt[name] = batch[name].masked_fill(written, -3.0)
+    assert torch.equal(gradient_of(spoilt), gradient)
+
+    def with_page_at_the_end(token: int) -> dict[str, torch.Tensor]:
+        tails = {"completion_ids": token, "completion_mask": 1}
+        return {
+            name: torch.nn.functional.pad(value, (0, 5), value=tails.get(name, 0))
+            if value.dim() == 2 and not name.startswith("prompt")
+            else value
+            for name, value in batch.items()
+        }
+
+    assert torch.equal(gradient_of(with_page_at_the_end(7)), gradient_of(with_page_at_the_end(8)))
+
+    leaky = {**spoilt, "tool_mask": batch["tool_mask"].clone()}
+    leaky["tool_mask"][tuple(written.nonzero()[0])] = 1  # a mask that is wrong by one token
+    assert not torch.equal(gradient_of(leaky), gradient)
+
+
+def test_every_sampled_token_counts(seen: tuple[Seen, list[Trace]]) -> None:
+    gradient_of, batch = seen[0].gradient, seen[0].batches[0]
+    gradient = gradient_of(batch)
+    places = sampled(batch).nonzero().tolist()
+    for place in [*places[:: len(places) // 8], places[-1]]:
+        for name, change in (("completion_ids", 1), ("advantages", 1.0), ("tool_mask", -1)):
+            changed = {**batch, name: batch[name].clone()}
+            changed[name][tuple(place)] += change
+            assert not torch.equal(gradient_of(changed), gradient), (name, place)
+
+
+@pytest.mark.usefixtures("_uneven_credit")
+def test_the_reference_is_the_sft_policy_without_a_second_copy_of_the_weights(
+    tiny_model: Path,
+    start: Path,
     variants: list[demos.Broken],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The seam: TRL's loss takes advantages (B, T) and masks what the environment wrote."""
-    from redpencil.train import grpo as module
+    """In the second step, which follows a crash, when the adapter has moved."""
+    folder = tmp_path / "grpo"
+    grpo(tiny_model, variants, start, folder, steps=1)
+    moved = tmp_path / "moved"
+    shutil.copytree(folder / "adapter", moved)
+    shutil.rmtree(folder / "adapter")
+    seen = Seen(monkeypatch)
+    grpo(tiny_model, variants, start, folder, steps=2)
+    trainer, batch = seen.trainer, seen.batches[0]
 
-    seen: list[dict[str, torch.Tensor]] = []
-    original = module._PerTurnTrainer._compute_loss
+    def scored(adapter: Path | None) -> torch.Tensor:
+        model: Any = load_base(str(tiny_model))[0]
+        score_only_labels(model)
+        if adapter is not None:
+            model = mixed_precision(load_adapter(model, adapter))
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        trainer.action_mask = batch["tool_mask"]
+        with torch.no_grad():
+            scores: torch.Tensor = trainer._get_per_token_logps_and_entropies(
+                model, ids, mask, batch["completion_ids"].shape[1]
+            )[0]
+        return scores
 
-    def spy(self: Any, model: Any, inputs: Any) -> Any:
-        seen.append({name: inputs[name].clone() for name in ("advantages", "tool_mask")})
-        return original(self, model, inputs)
+    def distance(adapter: Path | None) -> float:
+        gaps = scored(adapter) - batch["ref_per_token_logps"]
+        return float(gaps[sampled(batch)].abs().max())
 
-    monkeypatch.setattr(module._PerTurnTrainer, "_compute_loss", spy)
-    start = sft(tiny_model, traces, tmp_path / "sft")
-    grpo(tiny_model, variants, start, tmp_path / "grpo", steps=1)
-    assert seen
-    for inputs in seen:
-        assert inputs["advantages"].shape == inputs["tool_mask"].shape
-        assert (inputs["advantages"][inputs["tool_mask"] == 0] == 0).all()
-    assert any(inputs["tool_mask"].min() == 0 for inputs in seen)
+    assert distance(start) < 1e-4
+    assert distance(None) > 1e-2
+    assert distance(moved) > 1e-2
+
+    assert trainer.ref_model is None
+    weights = dict(trainer.model.named_parameters())
+    base: Any = load_base(str(tiny_model))[0]
+    frozen = [weight for name, weight in weights.items() if "lora_" not in name]
+    assert sum(weight.numel() for weight in frozen) == base.num_parameters()
+    trained = {name for name, weight in weights.items() if weight.requires_grad}
+    assert trained == {name for name in weights if ".default." in name}
+
+
+def test_tasks_rest_alike_in_a_run_that_goes_on_after_a_crash(
+    tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
+) -> None:
+    """A pass is one step of four of the six tasks; a random model solves none of them."""
+    changes: dict[str, Any] = {"tasks_per_step": 4, "rest_after": 1}
+    grpo(tiny_model, variants, start, tmp_path / "straight", **changes)
+    straight = [t.task for t in read_jsonl(tmp_path / "straight" / "traces.jsonl", Trace)]
+    assert straight[::2] == straight[1::2]
+    assert {broken.task for broken in variants} - set(straight[:8]) <= set(straight[8:])
+    rows = read_jsonl(tmp_path / "straight" / "metrics.jsonl", dict[str, float])
+    assert [row["resting_tasks"] for row in rows[:2]] == [0, 4]
+    assert rows[1]["replaced_groups"] > 0
+
+    folder = tmp_path / "torn"
+    grpo(tiny_model, variants, start, folder, steps=1, **changes)
+    shutil.rmtree(folder / "adapter")
+    grpo(tiny_model, variants, start, folder, **changes)
+    assert [trace.task for trace in read_jsonl(folder / "traces.jsonl", Trace)] == straight
 
 
 def test_wrong_requests_say_what_to_do(
@@ -195,7 +386,10 @@ def test_wrong_requests_say_what_to_do(
 ) -> None:
     with pytest.raises(UsageError, match="no demonstration fits"):
         train_sft(traces, SftRecipe(model=str(tiny_model), context=10), tmp_path)
-    with pytest.raises(UsageError, match="no credit rule 'best'; the rules are paper, outcome"):
+    rules = "the rules are paper, outcome, returns, page-groups"
+    with pytest.raises(UsageError, match=f"no credit rule 'best'; {rules}"):
         train_grpo(variants, tmp_path, GrpoRecipe(credit="best"), CHECKER, tmp_path)
     with pytest.raises(UsageError, match="no broken program"):
         train_grpo([], tmp_path, GrpoRecipe(), CHECKER, tmp_path)
+    with pytest.raises(UsageError, match="6 broken programs are fewer than a step's 7"):
+        train_grpo(variants, tmp_path, GrpoRecipe(tasks_per_step=7), CHECKER, tmp_path)

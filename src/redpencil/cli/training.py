@@ -22,6 +22,7 @@ from redpencil.cli.options import (
     given_command,
     source_weights,
 )
+from redpencil.train.credit import RULES
 
 
 def quickstart(
@@ -87,7 +88,15 @@ def rl(
     group: Annotated[int, typer.Option(min=2, help="Traces of each task in a step.")] = 4,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
     kl: Annotated[float, typer.Option(min=0.0)] = 0.01,
-    credit: Annotated[str, typer.Option(help="Credit rule: paper or outcome.")] = "paper",
+    credit: Annotated[str, typer.Option(help=f"Credit rule: {', '.join(RULES)}.")] = "paper",
+    rest_after: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Let a task rest for two passes after so many groups in a row that all or none "
+            "of whose traces solved it; 0: never.",
+        ),
+    ] = 2,
     constrained: Constrained = False,
     vllm: Annotated[
         Literal["off", "colocate", "server"],
@@ -134,6 +143,7 @@ def rl(
         learning_rate=learning_rate,
         kl=kl,
         credit=credit,
+        rest_after=rest_after,
         constrained=constrained,
         vllm=vllm,
         rules=msgspec.structs.replace(base.rules, max_turns=max_turns, idle_turns=idle_turns),

@@ -59,6 +59,10 @@ class GrpoRecipe(Value, frozen=True):
     """How far a token's probability ratio counts, either way (paper)."""
     credit: str = "paper"
     """The rule of `redpencil.train.credit`."""
+    rest_after: int = 2
+    """Groups in a row that solved a task always or never, after which it rests; 0: none rests."""
+    rest_passes: int = 2
+    """How long it rests, in passes over all tasks."""
     temperature: Positive = 1.0
     constrained: bool = False
     """Sample only commands that the page can take."""
@@ -66,7 +70,7 @@ class GrpoRecipe(Value, frozen=True):
     """Sample by vLLM on a GPU, in the trainer's own process or in a server of TRL's."""
     context: Count = 2048
     traces_per_backward: Count = 4
-    """Traces whose gradients are computed at once by a process; less takes less memory."""
+    """Most traces whose gradients are computed at once by a process; less takes less memory."""
     checkpoint_every: Count = 2
     rules: EditRules = msgspec.field(default_factory=EditRules)
     seed: int = 0

@@ -1,5 +1,6 @@
 """Training: supervised fine-tuning on demonstrations, then GRPO with rewards per turn.
 
 The trainers are TRL's; ours are the tokens they train on (`tokens`), the head that scores only
-what is asked for (`head`), the credit given to each token (`credit`), and the rollouts.
+what is asked for (`head`), the credit given to each token (`credit`), which tasks are worth
+sampling (`curriculum`), what is counted of their traces (`metrics`), and the rollouts.
 """

@@ -1,46 +1,124 @@
 """Credit: from the rewards of a group's turns to an advantage for each turn. Pure functions.
 
-A group is several traces of one task. Each rule takes the rewards of the group's traces, turn by
-turn, and returns advantages of the same ragged shape; an advantage falls on the tokens that its
-own turn's action was sampled as, and on no others.
+A group is several traces of one task. Each rule takes, turn by turn, what the group's traces were
+rewarded with and on which page, and returns advantages of the same ragged shape; an advantage
+falls on the tokens that its own turn's action was sampled as, and on no others.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean, pstdev
+from typing import NamedTuple
 
-Rewards = Sequence[Sequence[float]]
-"""`rewards[i][t]` is the reward of trace i in its turn t."""
+from redpencil.types import Page, Trace
+
+
+class Scored(NamedTuple):
+    """A turn as credit sees it."""
+
+    reward: float
+    page: Page
+    """What the action was taken on."""
+
+
+Group = Sequence[Sequence[Scored]]
+"""`group[i][t]` is trace i's turn t."""
 Advantages = list[list[float]]
-CreditRule = Callable[[Rewards], Advantages]
+CreditRule = Callable[[Group], Advantages]
 
 _EPSILON = 1e-4
 """Added to the deviation, so that a group whose rewards hardly differ teaches hardly anything."""
+_DISCOUNT = 0.95
+"""Of a reward, for each turn that it is away, among the actions taken on one page (GiGPO)."""
 
 
-def paper(rewards: Rewards) -> Advantages:
+def paper(group: Group) -> Advantages:
     """Normalise each turn's reward over the traces that have such a turn (paper, RLVR).
 
     A turn that only one trace of the group reached has nothing to be compared with: advantage 0.
+    An action is credited with its own turn's reward alone, and compared with those traces alone
+    that lived as long: a policy that chooses when to stop is led astray by both.
     """
-    longest = max((len(trace) for trace in rewards), default=0)
-    columns = [[trace[t] for trace in rewards if len(trace) > t] for t in range(longest)]
+    longest = max(map(len, group), default=0)
+    columns = [[trace[t].reward for trace in group if len(trace) > t] for t in range(longest)]
     return [
-        [_normalised(reward, columns[t]) for t, reward in enumerate(trace)] for trace in rewards
+        [_normalised(turn.reward, columns[t]) for t, turn in enumerate(trace)] for trace in group
     ]
 
 
-def outcome(rewards: Rewards) -> Advantages:
+def outcome(group: Group) -> Advantages:
     """Normalise each trace's total reward over the group and give it to all of its turns (GRPO)."""
-    totals = [sum(trace) for trace in rewards]
+    totals = _totals(group)
     return [
         [_normalised(total, totals)] * len(trace)
-        for total, trace in zip(totals, rewards, strict=True)
+        for total, trace in zip(totals, group, strict=True)
     ]
 
 
-RULES: dict[str, CreditRule] = {"paper": paper, "outcome": outcome}
+def returns(group: Group) -> Advantages:
+    """What a trace earned from each turn on, less what the others earned on average from there on.
+
+    A trace that had ended by that turn earned 0 from there on and counts as that, so every
+    baseline is a mean over all other traces, however long they lived. It depends on nothing that
+    the trace itself did, hence the expected gradient is the policy gradient exactly. There is no
+    division by a deviation: the deviation would depend on the trace's own actions, and would make
+    the tasks that are almost always or almost never solved weigh most. A trace without others has
+    no baseline: advantage 0.
+    """
+    if len(group) < 2:
+        return [[0.0] * len(trace) for trace in group]
+    to_go = [_to_go(trace) for trace in group]
+    return [
+        [
+            earned - fmean(_at(other, t) for j, other in enumerate(to_go) if j != i)
+            for t, earned in enumerate(trace)
+        ]
+        for i, trace in enumerate(to_go)
+    ]
+
+
+def page_groups(group: Group) -> Advantages:
+    """Compare actions taken on the same page, on top of comparing whole traces (GiGPO).
+
+    The sum of two differences from a mean: a trace's total from the group's, and what it earned
+    from a turn on, discounted, from that of all turns of the group that found the same page. A
+    page found once adds nothing. There is no division by a deviation, which would blow up to the
+    size of a solve what two ways to it differ by in length.
+    """
+    totals = _totals(group)
+    to_go = [_to_go(trace, _DISCOUNT) for trace in group]
+    from_page: dict[Page, list[float]] = defaultdict(list)
+    for trace, values in zip(group, to_go, strict=True):
+        for turn, value in zip(trace, values, strict=True):
+            from_page[turn.page].append(value)
+    return [
+        [
+            _centred(total, totals) + _centred(value, from_page[turn.page])
+            for turn, value in zip(trace, values, strict=True)
+        ]
+        for trace, values, total in zip(group, to_go, totals, strict=True)
+    ]
+
+
+RULES: dict[str, CreditRule] = {
+    "paper": paper,
+    "outcome": outcome,
+    "returns": returns,
+    "page-groups": page_groups,
+}
+
+
+def of_traces(rule: CreditRule, traces: Sequence[Trace]) -> Advantages:
+    """Advantages of a group's traces; one ended by a fault counts for nothing and nobody."""
+    whole = [trace for trace in traces if trace.end != "error"]
+    advantages = iter(
+        rule([[Scored(turn.reward, turn.observation.page) for turn in t.turns] for t in whole])
+    )
+    return [
+        [0.0] * len(trace.turns) if trace.end == "error" else next(advantages) for trace in traces
+    ]
 
 
 def per_token(advantages: Sequence[float], turns: Sequence[tuple[int, int]]) -> list[float]:
@@ -59,5 +137,28 @@ def per_token(advantages: Sequence[float], turns: Sequence[tuple[int, int]]) -> 
     return spread
 
 
+def _totals(group: Group) -> list[float]:
+    return [sum(turn.reward for turn in trace) for trace in group]
+
+
+def _to_go(trace: Sequence[Scored], discount: float = 1.0) -> list[float]:
+    """What the trace earned from each turn on."""
+    values: list[float] = []
+    value = 0.0
+    for turn in reversed(trace):
+        value = turn.reward + discount * value
+        values.append(value)
+    return values[::-1]
+
+
+def _at(values: Sequence[float], turn: int) -> float:
+    return values[turn] if turn < len(values) else 0.0
+
+
+def _centred(value: float, values: Sequence[float]) -> float:
+    """The difference from the mean, 0 to the letter where all values are equal."""
+    return 0.0 if min(values) == max(values) else value - fmean(values)
+
+
 def _normalised(value: float, values: Sequence[float]) -> float:
-    return (value - fmean(values)) / (pstdev(values) + _EPSILON)
+    return _centred(value, values) / (pstdev(values) + _EPSILON)

@@ -8,6 +8,8 @@ advantages that TRL computes from one number a trace by those of a credit rule.
 from __future__ import annotations
 
 import importlib.util
+import math
+import operator
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from redpencil.checkers import Checker
 from redpencil.demos import Broken
@@ -27,10 +30,11 @@ from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditEnv
 from redpencil.errors import MissingDependency, SandboxError, UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
-from redpencil.policy import ModelPolicy
+from redpencil.policy import Policy
 from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
 from redpencil.train import credit
+from redpencil.train.curriculum import Curriculum
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     Journal,
@@ -40,6 +44,7 @@ from redpencil.train.loop import (
     save_adapter,
     trainer_arguments,
 )
+from redpencil.train.metrics import TimedChecker, TimedPolicy, group_metrics, trace_metrics
 from redpencil.train.vllm import STOP, VllmEngine
 from redpencil.types import Trace
 
@@ -60,7 +65,7 @@ def train_grpo(
     with the same arguments goes on from the newest.
 
     Raises:
-        UsageError: there is nothing to train on, no such model, adapter or credit rule.
+        UsageError: there is too little to train on, no such model, adapter or credit rule.
         MissingDependency: vLLM is asked for and not installed.
     """
     if recipe.credit not in credit.RULES:
@@ -70,6 +75,11 @@ def train_grpo(
         raise UsageError("no broken program to train on")
     if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
+    if len(variants) < recipe.tasks_per_step:
+        raise UsageError(
+            f"{len(variants)} broken programs are fewer than a step's {recipe.tasks_per_step}: "
+            "take fewer a step (--tasks-per-step), or more tasks"
+        )
     model, tokenizer = load_base(recipe.model)
     sampling = _Sampling(variants, recipe, checker, folder)
     if recipe.vllm == "off":
@@ -77,11 +87,12 @@ def train_grpo(
         sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
     dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
     batch = recipe.tasks_per_step * recipe.group
+    at_once = math.gcd(batch, recipe.traces_per_backward)
     arguments = GRPOConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
-        per_device_train_batch_size=recipe.traces_per_backward,
-        gradient_accumulation_steps=batch // recipe.traces_per_backward,
-        steps_per_generation=batch // recipe.traces_per_backward,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=batch // at_once,
+        steps_per_generation=batch // at_once,
         num_generations=recipe.group,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -111,7 +122,7 @@ def train_grpo(
         sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
     score_only_labels(trainer.model.get_base_model(), recipe.temperature)
     checkpoint = last_checkpoint(folder)
-    _forget_traces_after(folder, checkpoint, batch)
+    sampling.recall(_forget_traces_after(folder, checkpoint, batch))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return save_adapter(trainer.model, folder, recipe.model)
 
@@ -127,19 +138,34 @@ def _vllm_arguments(recipe: GrpoRecipe) -> dict[str, Any]:
     }
 
 
-def _forget_traces_after(folder: Path, checkpoint: Path | None, batch: int) -> None:
-    """Drop the traces of steps that are about to be sampled again."""
+def _forget_traces_after(folder: Path, checkpoint: Path | None, batch: int) -> list[Trace]:
+    """Drop the traces of steps that are about to be sampled again; returns those kept."""
     path = folder / TRACES
-    if path.exists():
-        steps = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-        write_jsonl(path, read_jsonl(path, Trace, torn_tail=True)[: steps * batch])
+    if not path.exists():
+        return []
+    steps = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    kept = read_jsonl(path, Trace, torn_tail=True)[: steps * batch]
+    write_jsonl(path, kept)
+    return kept
 
 
 def _trace_reward(
-    completions: Sequence[str], trace_reward: Sequence[float], **_: Any
-) -> list[float]:
+    completions: Sequence[str], trace_reward: Sequence[float | None], **_: Any
+) -> list[float | None]:
     """For TRL's log: the sum of a trace's rewards, which the rollout has worked out."""
     return list(trace_reward)
+
+
+class _Passes(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of the tasks, in which each pass is shuffled by the seed and its own number.
+
+    TRL shuffles a pass by what the passes before it left of the generator, so that a run which
+    goes on after the first pass would see the order of the first again.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Told by the trainer before each pass."""
+        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
 
 
 class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -151,6 +177,16 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
     action_mask: torch.Tensor
     """(B, T) of the completions to be scored next: 1 for each token that the model sampled."""
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> RepeatSampler:
+        plain = super()._get_train_sampler(dataset)
+        return _Passes(
+            plain.data_source,
+            plain.mini_repeat_count,
+            plain.batch_size,
+            plain.repeat_count,
+            seed=plain.seed,
+        )
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -166,7 +202,7 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         return output
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        self.action_mask = inputs["tool_mask"]
+        self.action_mask = inputs["tool_mask"] * inputs["completion_mask"]  # TRL pads with 1
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         return loss
 
@@ -218,6 +254,17 @@ class _Sampling:
         self._recipe = recipe
         self._checker = checker
         self._traces = folder / TRACES
+        self._curriculum = Curriculum(
+            [broken.task for broken in variants],
+            recipe.rest_after,
+            recipe.rest_passes * math.ceil(len(variants) / recipe.tasks_per_step),
+            recipe.seed,
+        )
+
+    def recall(self, traces: Sequence[Trace]) -> None:
+        """Take note of the traces of earlier steps, in order."""
+        for number, group in enumerate(self._groups(traces)):
+            self._curriculum.record(group, number // self._recipe.tasks_per_step)
 
     def use(self, engine: Engine) -> None:
         """Sample through this engine.
@@ -237,20 +284,36 @@ class _Sampling:
         started = time.perf_counter()
         if isinstance(self._engine, LocalEngine):  # TRL itself keeps vLLM's weights up to date
             self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
-        traces = self._sample([int(prompt) for prompt in prompts], trainer.state.global_step)
+        step = trainer.state.global_step
+        proposed = [int(prompt) for prompt in prompts[:: self._recipe.group]]
+        resting = self._curriculum.resting(step)
+        chosen = self._curriculum.choose(proposed, step)
+        checker = TimedChecker(self._checker)
+        policy = TimedPolicy(
+            self._engine,
+            self._recipe.model,
+            temperature=self._recipe.temperature,
+            constrained=self._recipe.constrained,
+        )
+        traces = self._sample(chosen, step, policy, checker)
         append_jsonl(self._traces, traces)
-        groups = [
-            traces[start : start + self._recipe.group]
-            for start in range(0, len(traces), self._recipe.group)
-        ]
+        groups = self._groups(traces)
+        for group in groups:
+            self._curriculum.record(group, step)
+        rule = credit.RULES[self._recipe.credit]
+        advantages = [credit.of_traces(rule, group) for group in groups]
         self.advantages = [
-            credit.per_token(advantages, _turn_lengths(trace))
-            for group in groups
-            for trace, advantages in zip(group, self._credit(group), strict=True)
+            credit.per_token(values, _turn_lengths(trace))
+            for group, of_group in zip(groups, advantages, strict=True)
+            for trace, values in zip(group, of_group, strict=True)
         ]
         self.metrics = {
-            **_trace_metrics(traces),
-            "idle_groups": sum(_is_idle(group) for group in groups) / len(groups),
+            **trace_metrics(traces, self._recipe.rules.max_turns),
+            **group_metrics(groups, advantages),
+            "replaced_groups": sum(map(operator.ne, proposed, chosen)) / len(chosen),
+            "resting_tasks": resting,
+            "sandbox_seconds": sum(checker.seconds),
+            "decode_seconds": policy.seconds,
             "rollout_seconds": time.perf_counter() - started,
         }
         completions = [_completion(trace) for trace in traces]
@@ -263,42 +326,36 @@ class _Sampling:
             "completion_ids": [ids for ids, _, _ in completions],
             "env_mask": [mask for _, mask, _ in completions],
             "logprobs": [logprobs for _, _, logprobs in completions] if told else None,
-            "trace_reward": [trace.reward for trace in traces],
+            "trace_reward": [None if trace.end == "error" else trace.reward for trace in traces],
         }
 
-    def _credit(self, group: Sequence[Trace]) -> credit.Advantages:
-        """Advantages of the group's traces; one ended by a fault counts for nothing and nobody."""
-        rule = credit.RULES[self._recipe.credit]
-        whole = [trace for trace in group if trace.end != "error"]
-        advantages = iter(rule([[turn.reward for turn in trace.turns] for trace in whole]))
-        return [
-            [0.0] * len(trace.turns) if trace.end == "error" else next(advantages)
-            for trace in group
-        ]
+    def _groups(self, traces: Sequence[Trace]) -> list[Sequence[Trace]]:
+        size = self._recipe.group
+        return [traces[start : start + size] for start in range(0, len(traces), size)]
 
-    def _sample(self, indices: Sequence[int], step: int) -> list[Trace]:
-        """A trace for each index, in order; seeds differ by step and by place in the batch."""
-        policy = ModelPolicy(
-            self._engine,
-            self._recipe.model,
-            temperature=self._recipe.temperature,
-            constrained=self._recipe.constrained,
-        )
+    def _sample(
+        self, chosen: Sequence[int], step: int, policy: Policy, checker: Checker
+    ) -> list[Trace]:
+        """A group for each task, in order; seeds differ by step and by place in the batch."""
+        indices = [index for index in chosen for _ in range(self._recipe.group)]
         first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
-        by_seed = {
-            trace.seed: trace for trace in rollout(self._episodes(indices, first_seed), policy)
-        }
+        episodes = self._episodes(indices, first_seed, checker)
+        by_seed = {trace.seed: trace for trace in rollout(episodes, policy)}
         traces = [by_seed[first_seed + place] for place in range(len(indices))]
         for trace in traces:
             if not trace.turns:
                 reason = trace.error or "its first page does not fit into the context"
                 raise SandboxError(f"task {trace.task.id} cannot be sampled: {reason}")
+        if all(trace.end == "error" for trace in traces):
+            raise SandboxError(f"a fault ended every trace of step {step + 1}: {traces[0].error}")
         return traces
 
-    def _episodes(self, indices: Sequence[int], first_seed: int) -> Iterator[Episode]:
+    def _episodes(
+        self, indices: Sequence[int], first_seed: int, checker: Checker
+    ) -> Iterator[Episode]:
         for place, index in enumerate(indices):
             broken = self._variants[index]
-            env = EditEnv(broken.task, self._checker, self._recipe.rules)
+            env = EditEnv(broken.task, checker, self._recipe.rules)
             yield Episode(env, first_seed + place, broken.corruptions)
 
 
@@ -324,18 +381,3 @@ def _turn_lengths(trace: Trace) -> list[tuple[int, int]]:
     return [
         (len(turn.action_ids), after) for turn, after in zip(trace.turns, following, strict=True)
     ]
-
-
-def _is_idle(group: Sequence[Trace]) -> bool:
-    """Whether the group's traces were all rewarded alike, so that it teaches nothing."""
-    rewards = [[turn.reward for turn in trace.turns] for trace in group]
-    return all(advantage == 0 for trace in credit.paper(rewards) for advantage in trace)
-
-
-def _trace_metrics(traces: Sequence[Trace]) -> dict[str, float]:
-    turns = [turn for trace in traces for turn in trace.turns]
-    return {
-        "solved_rate": sum(trace.solved for trace in traces) / len(traces),
-        "malformed_rate": sum(bool(turn.error) for turn in turns) / len(turns),
-        "turns": len(turns) / len(traces),
-    }
