@@ -12,9 +12,11 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -30,14 +32,14 @@ from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import ModelPolicy
 from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
-from redpencil.train import credit
+from redpencil.train import credit, processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     Journal,
     Progress,
     last_checkpoint,
     mixed_precision,
-    save_adapter,
+    save_trained,
     trainer_arguments,
 )
 from redpencil.train.vllm import STOP, VllmEngine
@@ -70,18 +72,23 @@ def train_grpo(
         raise UsageError("no broken program to train on")
     if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
+    own = processes.share(recipe.tasks_per_step, "tasks_per_step") * recipe.group
+    if own % recipe.traces_per_backward:
+        raise UsageError(
+            f"traces_per_backward {recipe.traces_per_backward} does not divide the {own} traces "
+            "of a step (tasks_per_step times group, shared by the processes)"
+        )
     model, tokenizer = load_base(recipe.model)
     sampling = _Sampling(variants, recipe, checker, folder)
     if recipe.vllm == "off":
         sampler, _ = load_base(recipe.model)
         sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
     dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
-    batch = recipe.tasks_per_step * recipe.group
     arguments = GRPOConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=recipe.traces_per_backward,
-        gradient_accumulation_steps=batch // recipe.traces_per_backward,
-        steps_per_generation=batch // recipe.traces_per_backward,
+        gradient_accumulation_steps=own // recipe.traces_per_backward,
+        steps_per_generation=own // recipe.traces_per_backward,
         num_generations=recipe.group,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -111,9 +118,10 @@ def train_grpo(
         sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
     score_only_labels(trainer.model.get_base_model(), recipe.temperature)
     checkpoint = last_checkpoint(folder)
-    _forget_traces_after(folder, checkpoint, batch)
+    if processes.is_first():
+        _forget_traces_after(folder, checkpoint, recipe.tasks_per_step * recipe.group)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return save_adapter(trainer.model, folder, recipe.model)
+    return save_trained(trainer, folder, recipe.model)
 
 
 def _vllm_arguments(recipe: GrpoRecipe) -> dict[str, Any]:
@@ -237,20 +245,19 @@ class _Sampling:
         started = time.perf_counter()
         if isinstance(self._engine, LocalEngine):  # TRL itself keeps vLLM's weights up to date
             self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
-        traces = self._sample([int(prompt) for prompt in prompts], trainer.state.global_step)
-        append_jsonl(self._traces, traces)
-        groups = [
-            traces[start : start + self._recipe.group]
-            for start in range(0, len(traces), self._recipe.group)
-        ]
+        traces = self._sample([int(prompt) for prompt in prompts], trainer)
+        everyones = gather_object(traces)
+        if trainer.accelerator.is_main_process:
+            append_jsonl(self._traces, everyones)
+        groups = self._groups(traces)
         self.advantages = [
             credit.per_token(advantages, _turn_lengths(trace))
             for group in groups
             for trace, advantages in zip(group, self._credit(group), strict=True)
         ]
         self.metrics = {
-            **_trace_metrics(traces),
-            "idle_groups": sum(_is_idle(group) for group in groups) / len(groups),
+            **_trace_metrics(everyones),
+            "idle_groups": fmean(map(_is_idle, self._groups(everyones))),
             "rollout_seconds": time.perf_counter() - started,
         }
         completions = [_completion(trace) for trace in traces]
@@ -266,6 +273,10 @@ class _Sampling:
             "trace_reward": [trace.reward for trace in traces],
         }
 
+    def _groups(self, traces: Sequence[Trace]) -> list[Sequence[Trace]]:
+        size = self._recipe.group
+        return [traces[start : start + size] for start in range(0, len(traces), size)]
+
     def _credit(self, group: Sequence[Trace]) -> credit.Advantages:
         """Advantages of the group's traces; one ended by a fault counts for nothing and nobody."""
         rule = credit.RULES[self._recipe.credit]
@@ -276,15 +287,21 @@ class _Sampling:
             for trace in group
         ]
 
-    def _sample(self, indices: Sequence[int], step: int) -> list[Trace]:
-        """A trace for each index, in order; seeds differ by step and by place in the batch."""
+    def _sample(self, indices: Sequence[int], trainer: GRPOTrainer) -> list[Trace]:
+        """A trace for each index, in order; seeds differ by step and by place in the batch.
+
+        The batch is that of all processes, of which this one's indices are a stretch.
+        """
         policy = ModelPolicy(
             self._engine,
             self._recipe.model,
             temperature=self._recipe.temperature,
             constrained=self._recipe.constrained,
         )
-        first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
+        step = self._recipe.seed * 1_000_003 + trainer.state.global_step
+        accelerator = trainer.accelerator
+        stretch = step * accelerator.num_processes + accelerator.process_index
+        first_seed = stretch * len(indices)
         by_seed = {
             trace.seed: trace for trace in rollout(self._episodes(indices, first_seed), policy)
         }
