@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from typer.testing import CliRunner
 
+from conftest import ROOT
 from redpencil import cost
+from redpencil.cli import app
 from redpencil.errors import UsageError
 from redpencil.recipes import Dimensions, Lora, Recipe, names, read
 from redpencil.train.head import score_only_labels
@@ -121,3 +125,19 @@ def test_the_papers_demonstrations_have_about_the_papers_tokens() -> None:
 def test_a_recipe_without_sizes_says_so() -> None:
     with pytest.raises(UsageError, match=r"without \[dimensions\] has no cost"):
         cost.cost(Recipe("mine"))
+
+
+def test_the_page_on_scaling_shows_what_the_command_prints() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    shown = re.findall(r"\$ redpencil cost (\S+)\n(.*?)\n```", page, re.DOTALL)
+    assert shown
+    for name, table in shown:
+        printed = CliRunner().invoke(app, ["cost", name]).stdout
+        assert [line.rstrip() for line in printed.strip().splitlines()] == [
+            line.rstrip() for line in table.splitlines()
+        ]
+    for name in names():
+        printed = CliRunner().invoke(app, ["cost", name]).stdout
+        total = re.split(r" {2,}", re.search(r"in all.*", printed)[0].rstrip())
+        row = re.search(rf"^\| `{re.escape(name)}` \|.*", page, re.MULTILINE)[0]
+        assert row.split(" | ")[2:] == [total[1], *total[3:-1], f"{total[-1]} |"]

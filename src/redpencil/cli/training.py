@@ -52,10 +52,12 @@ def sft(
     from redpencil.engine.weights import require_torch
     from redpencil.files import read_jsonl
     from redpencil.recipes import SftRecipe, read
+    from redpencil.train.processes import is_first
     from redpencil.types import Trace
 
     traces = read_jsonl(demos, Trace)
     require_torch()
+    terminal.console.quiet = not is_first()
     from redpencil.train.sft import train_sft
 
     settings = msgspec.structs.replace(
@@ -119,10 +121,12 @@ def rl(
     from redpencil.engine.weights import require_torch
     from redpencil.recipes import GrpoRecipe, read
     from redpencil.tasks import load
+    from redpencil.train.processes import is_first
 
     shares = source_weights(weights, len(sources))
     found = [load(source) for source in sources]
     require_torch()
+    terminal.console.quiet = not is_first()
     from redpencil.train.grpo import train_grpo
 
     checker = PythonChecker()

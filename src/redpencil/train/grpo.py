@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -33,7 +34,7 @@ from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import Policy
 from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
-from redpencil.train import credit
+from redpencil.train import credit, processes
 from redpencil.train.curriculum import Curriculum
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
@@ -41,7 +42,7 @@ from redpencil.train.loop import (
     Progress,
     last_checkpoint,
     mixed_precision,
-    save_adapter,
+    save_trained,
     trainer_arguments,
 )
 from redpencil.train.metrics import TimedChecker, TimedPolicy, group_metrics, trace_metrics
@@ -86,13 +87,13 @@ def train_grpo(
         sampler, _ = load_base(recipe.model)
         sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
     dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
-    batch = recipe.tasks_per_step * recipe.group
-    at_once = math.gcd(batch, recipe.traces_per_backward)
+    own = processes.share(recipe.tasks_per_step, "tasks_per_step") * recipe.group
+    at_once = math.gcd(own, recipe.traces_per_backward)
     arguments = GRPOConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=batch // at_once,
-        steps_per_generation=batch // at_once,
+        gradient_accumulation_steps=own // at_once,
+        steps_per_generation=own // at_once,
         num_generations=recipe.group,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -122,9 +123,12 @@ def train_grpo(
         sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
     score_only_labels(trainer.model.get_base_model(), recipe.temperature)
     checkpoint = last_checkpoint(folder)
-    sampling.recall(_forget_traces_after(folder, checkpoint, batch))
+    earlier = _traces_before(folder, checkpoint, recipe.tasks_per_step * recipe.group)
+    if processes.is_first():
+        write_jsonl(folder / TRACES, earlier)
+    sampling.recall(earlier)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return save_adapter(trainer.model, folder, recipe.model)
+    return save_trained(trainer, folder, recipe.model)
 
 
 def _vllm_arguments(recipe: GrpoRecipe) -> dict[str, Any]:
@@ -138,15 +142,16 @@ def _vllm_arguments(recipe: GrpoRecipe) -> dict[str, Any]:
     }
 
 
-def _forget_traces_after(folder: Path, checkpoint: Path | None, batch: int) -> list[Trace]:
-    """Drop the traces of steps that are about to be sampled again; returns those kept."""
+def _traces_before(folder: Path, checkpoint: Path | None, batch: int) -> list[Trace]:
+    """The traces of the steps up to a checkpoint; later ones are about to be sampled again."""
     path = folder / TRACES
-    if not path.exists():
-        return []
     steps = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    kept = read_jsonl(path, Trace, torn_tail=True)[: steps * batch]
-    write_jsonl(path, kept)
-    return kept
+    return read_jsonl(path, Trace, torn_tail=True)[: steps * batch] if path.exists() else []
+
+
+def _stretch(length: int, index: int) -> slice:
+    """What is a process's own of a list that they share, each so many items."""
+    return slice(index * length, (index + 1) * length)
 
 
 def _trace_reward(
@@ -285,7 +290,7 @@ class _Sampling:
         if isinstance(self._engine, LocalEngine):  # TRL itself keeps vLLM's weights up to date
             self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
         step = trainer.state.global_step
-        proposed = [int(prompt) for prompt in prompts[:: self._recipe.group]]
+        proposed = gather_object([int(prompt) for prompt in prompts[:: self._recipe.group]])
         resting = self._curriculum.resting(step)
         chosen = self._curriculum.choose(proposed, step)
         checker = TimedChecker(self._checker)
@@ -295,21 +300,28 @@ class _Sampling:
             temperature=self._recipe.temperature,
             constrained=self._recipe.constrained,
         )
-        traces = self._sample(chosen, step, policy, checker)
-        append_jsonl(self._traces, traces)
-        groups = self._groups(traces)
+        own = _stretch(len(prompts), trainer.accelerator.process_index)
+        indices = [index for index in chosen for _ in range(self._recipe.group)]
+        first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
+        traces = self._sample(indices[own], first_seed + own.start, policy, checker)
+        everyones = gather_object(traces)
+        if all(trace.end == "error" for trace in everyones):
+            raise SandboxError(f"a fault ended every trace of step {step + 1}: {traces[0].error}")
+        if trainer.accelerator.is_main_process:
+            append_jsonl(self._traces, everyones)
+        groups = self._groups(everyones)
         for group in groups:
             self._curriculum.record(group, step)
         rule = credit.RULES[self._recipe.credit]
-        advantages = [credit.of_traces(rule, group) for group in groups]
+        credited = [credit.of_traces(rule, group) for group in groups]
+        advantages = [of_trace for of_group in credited for of_trace in of_group]
         self.advantages = [
             credit.per_token(values, _turn_lengths(trace))
-            for group, of_group in zip(groups, advantages, strict=True)
-            for trace, values in zip(group, of_group, strict=True)
+            for trace, values in zip(traces, advantages[own], strict=True)
         ]
         self.metrics = {
-            **trace_metrics(traces, self._recipe.rules.max_turns),
-            **group_metrics(groups, advantages),
+            **trace_metrics(everyones, self._recipe.rules.max_turns),
+            **group_metrics(groups, credited),
             "replaced_groups": sum(map(operator.ne, proposed, chosen)) / len(chosen),
             "resting_tasks": resting,
             "sandbox_seconds": sum(checker.seconds),
@@ -334,11 +346,9 @@ class _Sampling:
         return [traces[start : start + size] for start in range(0, len(traces), size)]
 
     def _sample(
-        self, chosen: Sequence[int], step: int, policy: Policy, checker: Checker
+        self, indices: Sequence[int], first_seed: int, policy: Policy, checker: Checker
     ) -> list[Trace]:
-        """A group for each task, in order; seeds differ by step and by place in the batch."""
-        indices = [index for index in chosen for _ in range(self._recipe.group)]
-        first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
+        """A trace for each index, in order; seeds differ by step and by place in the batch."""
         episodes = self._episodes(indices, first_seed, checker)
         by_seed = {trace.seed: trace for trace in rollout(episodes, policy)}
         traces = [by_seed[first_seed + place] for place in range(len(indices))]
@@ -346,8 +356,6 @@ class _Sampling:
             if not trace.turns:
                 reason = trace.error or "its first page does not fit into the context"
                 raise SandboxError(f"task {trace.task.id} cannot be sampled: {reason}")
-        if all(trace.end == "error" for trace in traces):
-            raise SandboxError(f"a fault ended every trace of step {step + 1}: {traces[0].error}")
         return traces
 
     def _episodes(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import DistributedType
 from transformers import TrainerCallback, TrainingArguments
 
 from redpencil.errors import UsageError
@@ -67,13 +68,33 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(whole)[1] if whole else None
 
 
-def save_adapter(model: Any, folder: Path, base_model: str) -> Path:
-    """Save the model's trained adapter as `folder/adapter`, which appears whole or not at all."""
+def save_trained(trainer: Any, folder: Path, base_model: str) -> Path:
+    """Save the adapter that a trainer has trained; all its processes wait until it is there."""
+    accelerator = trainer.accelerator
+    sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    weights = accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
+    if accelerator.is_main_process:
+        save_adapter(accelerator.unwrap_model(trainer.model), folder, base_model, weights)
+    accelerator.wait_for_everyone()
+    return folder / ADAPTER
+
+
+def save_adapter(model: Any, folder: Path, base_model: str, weights: Any = None) -> Path:
+    """Save the model's trained adapter as `folder/adapter`, which appears whole or not at all.
+
+    Args:
+        weights: the model's state, where it does not lie in the model itself.
+    """
     model.peft_config["default"].base_model_name_or_path = base_model
     target, temporary = folder / ADAPTER, folder / f".{ADAPTER}.partial"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary, selected_adapters=["default"], save_embedding_layers=False)
+        model.save_pretrained(
+            temporary,
+            selected_adapters=["default"],
+            save_embedding_layers=False,
+            state_dict=weights,
+        )
         (temporary / "README.md").unlink(missing_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
@@ -83,7 +104,10 @@ def save_adapter(model: Any, folder: Path, base_model: str) -> Path:
 
 
 class Journal(TrainerCallback):  # type: ignore[misc]
-    """Writes each log line to `metrics.jsonl` and reports progress; a resumed run goes on in it."""
+    """Writes each log line to `metrics.jsonl` and reports progress; a resumed run goes on in it.
+
+    Of several processes only the first does.
+    """
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._file = folder / METRICS
@@ -91,13 +115,15 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self._newest: dict[str, float] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if self._file.exists():
+        if state.is_world_process_zero and self._file.exists():
             kept = read_jsonl(self._file, dict[str, float], torn_tail=True)
             write_jsonl(self._file, (row for row in kept if row["step"] <= state.global_step))
 
     def on_log(
         self, args: TrainingArguments, state: Any, control: Any, logs: Any = None, **_: Any
     ) -> None:
+        if not state.is_world_process_zero:
+            return
         numbers = {
             name: float(number)
             for name, number in (logs or {}).items()

@@ -16,13 +16,14 @@ from trl import SFTConfig, SFTTrainer
 from redpencil.engine.weights import load_base
 from redpencil.errors import UsageError
 from redpencil.recipes import SftRecipe
+from redpencil.train import processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     Journal,
     Progress,
     last_checkpoint,
     new_adapter,
-    save_adapter,
+    save_trained,
     trainer_arguments,
 )
 from redpencil.train.tokens import Tokens, trace_tokens
@@ -30,6 +31,8 @@ from redpencil.types import Trace, Value
 
 IGNORED = -100
 """The label of a token that the loss is not on."""
+_NOTHING = {"input_ids": [0], "labels": [IGNORED]}
+"""A row that teaches nothing."""
 _SORTED_BATCHES = 8
 """So many batches' worth of traces are sorted by length before they are cut into batches."""
 
@@ -67,11 +70,14 @@ def train_sft(
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")
     order = _order([len(example.ids) for example in fitting], recipe)
-    dataset = Dataset.from_list([_row(fitting[index]) for index in order])
+    rows = [_row(fitting[index]) for index in order]
+    if processes.count() > 1:  # who could not share a last step of less than a batch
+        rows += [_NOTHING] * (-len(rows) % recipe.batch)
+    dataset = Dataset.from_list(rows)
     steps = math.ceil(len(order) / recipe.batch)
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
-        per_device_train_batch_size=recipe.batch,
+        per_device_train_batch_size=processes.share(recipe.batch, "a batch of"),
         max_steps=steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="cosine",
@@ -96,7 +102,7 @@ def train_sft(
     score_only_labels(trainer.model.get_base_model())
     checkpoint = last_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_adapter(trainer.model, folder, recipe.model)
+    save_trained(trainer, folder, recipe.model)
     return SftReport(
         traces=len(fitting),
         left_out=len(examples) - len(fitting),
