@@ -352,6 +352,22 @@ def test_weights_are_converted_once_and_whole(
         assert torch.equal(model.state_dict()[name], tensor)
 
 
+def test_two_processes_may_convert_at_once(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, tiny_model: Path
+) -> None:
+    began: list[Path] = []
+
+    def convert(folder: str, file: str, target: Path) -> None:
+        shutil.copytree(tiny_model, target)
+        began.append(target)
+        if len(began) == 1:  # the other one is done first
+            weights._smollm2_folder()
+
+    monkeypatch.setattr(weights, "_convert", convert)
+    load_base("smollm2-135m")
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_a_cache_that_cannot_be_written_is_named(cache: Path) -> None:
     cache.write_text("in the way")
     with pytest.raises(UsageError, match="XDG_CACHE_HOME"):

@@ -149,8 +149,11 @@ def _smollm2_folder() -> Path:
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as temporary:
                 _convert(*source, Path(temporary) / ALIAS)
-                with contextlib.suppress(FileExistsError):  # another process was faster
+                try:
                     (Path(temporary) / ALIAS).rename(target)
+                except OSError:
+                    if not target.exists():  # else another process was faster
+                        raise
         except OSError as error:
             raise UsageError(
                 f"cannot keep the converted weights in {cache} ({error.strerror or error}): "
