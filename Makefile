@@ -31,6 +31,7 @@ bench: $(READY)
 	$(BIN)/pip install --quiet --no-deps evalplus==0.3.1
 	$(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python benchmarks/rollout.py
+	$(BIN)/python benchmarks/exactness.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
