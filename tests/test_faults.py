@@ -127,6 +127,23 @@ def test_a_task_is_not_its_own_example(tmp_path: Path) -> None:
         sample_faults(path, plan_of(1, shots=4), EXAMPLES, EXAMPLES, scripted([]), CHECKER)
 
 
+def test_a_model_of_our_own_is_asked(tmp_path: Path, tiny_model: Path) -> None:
+    from redpencil.evaluate import make_policy
+
+    path = tmp_path / "faults.jsonl"
+    plan = plan_of(2, base_model=str(tiny_model), shots=1)
+    record = sample_faults(path, plan, EXAMPLES[:2], EXAMPLES, make_policy(plan), CHECKER)
+    summary = record.summary  # of a model with random weights, which knows no end
+    assert (summary.sampled, summary.errors, summary.kept) == (4, 0, len(load_lines(path)))
+    traces = [json.loads(line) for line in load_lines(path.with_suffix(".traces.jsonl"))]
+    assert all(trace["turns"][0]["action_ids"] for trace in traces)
+    assert len({trace["turns"][0]["action"] for trace in traces}) == 4
+
+
+def load_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 def test_examples_are_of_the_split_train() -> None:
     assert {task.split for task in load_examples("builtin:test")} == {"train"}
     assert {task.id.split("/")[0] for task in load_examples("humaneval")} == {"builtin"}
