@@ -268,6 +268,13 @@ def test_demonstrations_have_a_page_too(tmp_path: Path, traces: list[Trace]) -> 
     assert "test/double" in page
 
 
+def test_a_command_that_was_given_says_so(traces: list[Trace]) -> None:
+    stumble = msgspec.structs.replace(traces[0].turns[0], given=True)
+    stumbled = msgspec.structs.replace(traces[0], turns=(stumble, *traces[0].turns[1:]))
+    pages = [build("x", [Entry("x", None, [trace])], []) for trace in (traces[0], stumbled)]
+    assert [page.count("not learned from") for page in pages] == [0, 1]
+
+
 def test_what_cannot_be_read_is_named(
     tmp_path: Path, traces: list[Trace], results: Results
 ) -> None:

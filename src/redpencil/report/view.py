@@ -54,6 +54,8 @@ class Outcome:
     error: str
     idle: bool
     """The page stayed as it was, though the command is neither malformed nor EXIT."""
+    given: bool
+    """It was put into the policy's mouth."""
     tests: str
     pips: str
     """A filled dot for each visible test that passes, an open one for each that does not."""
@@ -147,6 +149,7 @@ def _outcome(turn: Turn, method: str, same_page: bool) -> Outcome:
         content=visible(content),
         error=visible(turn.error),
         idle=same_page and not turn.error and not exited,
+        given=turn.given,
         tests=_tests(turn.verdict),
         pips=_pips(turn.verdict),
         reward=f"{turn.reward:+g}" if turn.reward else "0",
