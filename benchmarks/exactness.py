@@ -53,7 +53,8 @@ def recomputed(model: Any, ids: list[int], places: list[int]) -> torch.Tensor:
     """Log-probabilities of the ids at `places`, each given all before it, in one pass."""
     logits = model(input_ids=torch.tensor([ids])).logits[0].float()
     at = torch.tensor(places)
-    return logits[at - 1].log_softmax(-1).gather(1, torch.tensor(ids)[at][:, None])[:, 0]
+    logps: torch.Tensor = logits[at - 1].log_softmax(-1)
+    return logps.gather(1, torch.tensor(ids)[at][:, None])[:, 0]
 
 
 def main() -> None:
