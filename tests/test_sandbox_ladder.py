@@ -127,8 +127,10 @@ def test_a_worker_that_dies_is_replaced(rung: Rung) -> None:
         first = worker.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
+        # What the worker holds may outlive it for a moment, and answer once more.
+        while worker.pid == first:
+            assert sandbox.run(RIGHT, TESTS).solved
         assert sandbox.run(RIGHT, TESTS).solved
-        assert worker.pid != first
 
 
 def test_two_deaths_are_a_fault_of_ours_not_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
