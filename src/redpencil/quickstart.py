@@ -206,8 +206,8 @@ class _Run:
         terminal.console.print()
         terminal.console.print(terminal.results_table(rows))
         terminal.console.print(
-            f"\n{rows[0][1].n} broken programs of {self.recipe.eval.tasks}, "
-            f"mended by {self.recipe.model}; {seconds / 60:.1f} minutes.\n"
+            f"\n{rows[0][1].n} broken programs of {self.recipe.eval.tasks}, for "
+            f"{self.recipe.model} to mend; {seconds / 60:.1f} minutes.\n"
             f"Read the traces: [bold]{report}[/]"
         )
 
