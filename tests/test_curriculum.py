@@ -55,6 +55,14 @@ def test_a_resting_task_gives_way_to_one_awake_and_not_proposed() -> None:
     assert curriculum.choose([0, 1], 10) == [0, 1]
 
 
+def test_a_task_at_several_places_is_one_task() -> None:
+    curriculum = Curriculum([*TASKS[:3], *TASKS[:3]], rest_after=1, rest_steps=9, seed=0)
+    curriculum.record(pair("a", "never"), 0)
+    assert curriculum.resting(1) == 1
+    (first, second) = curriculum.choose([3, 1], 1)
+    assert (TASKS[first % 3], second) == (TASKS[2], 1)
+
+
 def test_none_rests_unless_asked_for() -> None:
     curriculum = Curriculum(TASKS, rest_after=0, rest_steps=9, seed=0)
     curriculum.record(pair("a", "never"), 0)

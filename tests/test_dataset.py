@@ -26,7 +26,8 @@ class Stopped(Exception):
 
 
 def plan_of(tasks: Sequence[Task] = TASKS, **fields: object) -> Plan:
-    plan = Plan("builtin:validation", tasks_sha256(tasks), per_task=4, order="both")
+    digest = tasks_sha256(tasks)
+    plan = Plan("builtin:validation", per_task=4, order="both", tasks_sha256=digest)
     return msgspec.structs.replace(plan, **fields)
 
 

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from redpencil.cli import app
+from redpencil.dataset import DemosRecipe
 from redpencil.env import EditRules, RewardRule
 from redpencil.errors import UsageError
 from redpencil.recipes import (
-    DemosSection,
     EvalSection,
     GrpoSection,
     Lora,
@@ -69,7 +69,7 @@ def test_every_recipe_is_whole_and_every_value_says_where_it_is_from(name: str) 
 @pytest.mark.parametrize("name", [name for name in names() if name.startswith("paper")])
 def test_what_the_paper_reports_is_what_its_recipes_say(name: str) -> None:
     recipe = read(name)
-    assert recipe.demos == DemosSection("mbpp:train", 100, "inverse", (1, 5), "paper")
+    assert recipe.demos == DemosRecipe("mbpp:train", 100, "inverse", (1, 5), "paper")
     assert (recipe.sft.lora.rank, recipe.sft.context) == (16, 2048)
     grpo = recipe.grpo
     assert (grpo.group, grpo.kl, grpo.clip, grpo.credit) == (4, 0.01, 0.2, "paper")
@@ -79,7 +79,7 @@ def test_what_the_paper_reports_is_what_its_recipes_say(name: str) -> None:
 def test_the_quickstart_is_what_it_was() -> None:
     rules = EditRules(max_turns=6, idle_turns=2)
     recipe = read("quickstart")
-    assert recipe.demos == DemosSection("builtin:train", 4, "direct", (1, 2), "slips")
+    assert recipe.demos == DemosRecipe("builtin:train", 4, "direct", (1, 2), "slips")
     assert recipe.sft == SftRecipe(learning_rate=1e-3, epochs=1.0, batch=2)
     assert recipe.grpo == GrpoSection(
         steps=3, learning_rate=1e-4, rules=rules, checkpoint_every=1, corruptions=(1, 2),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -39,29 +39,36 @@ from redpencil.types import Task, Trace, Value
 CountTokens = Callable[[Sequence[str]], int]
 """How many tokens the texts have, each encoded on its own."""
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
 _BATCH = 4096
 
 
-class Plan(Value, frozen=True):
-    """What a set of demonstrations is made of."""
+class DemosRecipe(Value, frozen=True):
+    """How to make demonstrations."""
 
-    tasks: str
-    """The task source, such as `mbpp:train`."""
-    tasks_sha256: str
-    """Of the tasks themselves, so that none can change in between."""
-    per_task: int = 3
+    tasks: str = "builtin:train"
+    """The task source."""
+    per_task: Count = 3
     """Most demonstrations of a task."""
     order: Literal["direct", "inverse", "both"] = "direct"
     """With `both` every other one is made in each order."""
-    corruptions: tuple[int, int] = (1, 5)
+    corruptions: tuple[Count, Count] = (1, 5)
     """Least and most corruptions of a program."""
     kinds: Kinds = "all"
-    stumbles: float = 0.0
+    stumbles: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Chance that a turn is a bad command, which is shown and not taught."""
-    seed: int = 0
-    timeout: float = 0.5
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     """Seconds that one run of the tests has: MBPP's solutions take a hundredth of it, and programs
     that hang would else take most of the time there is."""
+
+
+class Plan(DemosRecipe, frozen=True, kw_only=True):
+    """What a set of demonstrations is made of."""
+
+    tasks_sha256: str
+    """Of the tasks themselves, so that none can change in between."""
+    seed: int = 0
     tokenizer: str | None = None
     """The model whose tokens are counted; None counts none."""
 
@@ -172,15 +179,6 @@ class Tally:
         if self._count_tokens is not None and self._texts:
             self._tokens += self._count_tokens(self._texts)
         self._texts.clear()
-
-
-def summarise(traces: Sequence[Trace], drops: Counter[Drop]) -> Summary:
-    """What some demonstrations hold."""
-    tally = Tally()
-    for trace in traces:
-        tally.add(trace)
-    tally.drops.update(drops)
-    return tally.summary()
 
 
 def tasks_sha256(tasks: Sequence[Task]) -> str:

@@ -37,7 +37,8 @@ class Plan(Value, frozen=True):
     """What is evaluated: all that the traces depend on but the broken programs themselves.
 
     Raises:
-        UsageError: it asks of a server, or without one, what cannot be had there.
+        UsageError: its samples would all be the same, or it asks of a server, or without one, what
+            cannot be had there.
     """
 
     method: Method
@@ -70,6 +71,10 @@ class Plan(Value, frozen=True):
     """Of the corruptions and, plus the sample's number, of the sampling."""
 
     def __post_init__(self) -> None:
+        if self.samples > 1 and self.temperature == 0:
+            raise UsageError(
+                "samples at temperature 0 are all the same: give --temperature, such as 1"
+            )
         if self.server is None:
             if self.dialect != "chat":
                 raise UsageError("--dialect is spoken with a server: name it with --server")

@@ -9,19 +9,22 @@ from __future__ import annotations
 import itertools
 import shlex
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
+
 from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
-from redpencil.dataset import summarise
+from redpencil.dataset import Plan as DemosPlan
+from redpencil.dataset import tasks_sha256, write_demos
 from redpencil.errors import UsageError
-from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate
+from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate, make_policy
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
 from redpencil.recipes import Recipe, read
 from redpencil.report.entries import NAMES
-from redpencil.tasks import load
+from redpencil.sandbox import Limits
+from redpencil.tasks import load, load_other_splits
 from redpencil.types import Task, Trace, Value
 
 _Section = Literal["demos", "grpo", "eval"]
@@ -103,37 +106,35 @@ class _Run:
                 write_jsonl(path, found.tasks)
 
     def make_demos(self) -> None:
-        path = self.folder / "demos.jsonl"
-        if path.exists():
+        if (self.folder / "demos.json").exists():
             return
         recipe = self.recipe.demos
-        variants = self._broken("demos", recipe.per_task, self.recipe.seed)
-        kept: list[Trace] = []
-        drops: Counter[demos.Drop] = Counter()
-        with terminal.progress("Demonstrations", len(variants)) as advance:
-            for made in demos.demonstrate(variants, self.checker, order=recipe.order):
-                if isinstance(made, Trace):
-                    kept.append(made)
-                else:
-                    drops[made] += 1
-                advance("")
-        write_json(self.folder / "demos.json", summary := summarise(kept, drops))
-        write_jsonl(path, kept)
-        terminal.console.print(terminal.demos_summary(summary), style="dim")
+        tasks = read_jsonl(self._tasks("demos"), Task)
+        plan = DemosPlan(
+            **msgspec.structs.asdict(recipe),
+            tasks_sha256=tasks_sha256(tasks),
+            seed=self.recipe.seed,
+        )
+        with terminal.demos_progress(len(tasks)) as on_task:
+            card = write_demos(
+                self.folder / "demos.jsonl",
+                plan,
+                tasks,
+                load_other_splits(recipe.tasks),
+                PythonChecker(Limits(wall=recipe.timeout)),
+                on_task=on_task,
+            )
+        terminal.console.print(terminal.demos_summary(card.summary), style="dim")
 
     def evaluate(self, label: str, method: Method, adapter: Path | None) -> Results:
         folder = self.folder / "eval" / label
         if (folder / RESULTS).exists():
             return read_json(folder / RESULTS, Results)
-        from redpencil.engine.local import LocalEngine
-        from redpencil.engine.weights import load_model
-        from redpencil.policy import ModelPolicy
-
-        recipe, model = self.recipe.eval, self.recipe.model
+        recipe = self.recipe.eval
         plan = Plan(
             method=method,
             tasks=recipe.tasks,
-            base_model=model,
+            base_model=self.recipe.model,
             adapter=str(adapter) if adapter else None,
             samples=recipe.samples,
             temperature=recipe.temperature,
@@ -146,20 +147,9 @@ class _Run:
             seed=self.recipe.seed,
         )
         broken = self._broken("eval", recipe.variants, plan.seed, recipe.limit)
-        policy = ModelPolicy(
-            LocalEngine(*load_model(model, adapter)),
-            label,
-            temperature=plan.temperature,
-            constrained=plan.constrained,
-        )
-        solved: list[bool] = []
+        policy = make_policy(plan)
         title, total = f"Evaluate: {NAMES[label]}", len(broken) * plan.samples
-        with terminal.progress(title, total) as advance:
-
-            def on_trace(trace: Trace, sampled: bool) -> None:
-                solved.append(trace.solved)
-                advance(f"{sum(solved)} of {len(solved)} solved")
-
+        with terminal.solved_progress(title, total) as on_trace:
             return evaluate(
                 plan,
                 broken,

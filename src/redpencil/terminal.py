@@ -50,6 +50,20 @@ def progress(what: str, total: int | None) -> Iterator[Advance]:
 
 
 @contextmanager
+def demos_progress(tasks: int) -> Iterator[Callable[[int], None]]:
+    """A bar that counts tasks, told for each how many demonstrations it gave."""
+    made = 0
+    with progress("Tasks demonstrated", tasks) as advance:
+
+        def on_task(demos: int) -> None:
+            nonlocal made
+            made += demos
+            advance(f"{made:,} demonstrations")
+
+        yield on_task
+
+
+@contextmanager
 def training_progress(what: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
     """A progress bar for trainings, which say themselves how far they are."""
     with _bar() as bar:

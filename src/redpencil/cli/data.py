@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from redpencil.cli.options import (
-    SAME_SAMPLES,
     Adapter,
     BudgetTokens,
     Corruptions,
@@ -27,7 +26,6 @@ from redpencil.cli.options import (
     given_command,
     taking,
 )
-from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
     from redpencil.dataset import CountTokens
@@ -125,14 +123,7 @@ def demos(
         timeout=timeout,
         tokenizer=tokenizer,
     )
-    with terminal.progress("Tasks demonstrated", len(found.tasks)) as advance:
-        made = 0
-
-        def on_task(demos: int) -> None:
-            nonlocal made
-            made += demos
-            advance(f"{made:,} demonstrations")
-
+    with terminal.demos_progress(len(found.tasks)) as on_task:
         card = write_demos(
             out,
             plan,
@@ -179,8 +170,6 @@ class FaultOptions:
         """What is to be sampled."""
         from redpencil.evaluate import Plan
 
-        if self.samples > 1 and self.temperature == 0:
-            raise UsageError(SAME_SAMPLES)
         return Plan(
             method="write",
             tasks=self.source,

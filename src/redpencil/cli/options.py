@@ -69,7 +69,6 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs
 Variants = Annotated[
     int, typer.Option(min=1, help="Broken programs of each task that comes without one.")
 ]
-SAME_SAMPLES = "samples at temperature 0 are all the same: give --temperature, such as 1"
 
 
 def _prefill(context: typer.Context, name: str | None) -> str | None:

@@ -11,7 +11,6 @@ import msgspec
 import typer
 
 from redpencil.cli.options import (
-    SAME_SAMPLES,
     Adapter,
     BudgetTokens,
     Constrained,
@@ -200,8 +199,6 @@ def _set_up(
     from redpencil.evaluate import make_policy
     from redpencil.tasks import load
 
-    if plan.samples > 1 and plan.temperature == 0:
-        raise UsageError(SAME_SAMPLES)
     found = load(plan.tasks)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()

@@ -6,7 +6,6 @@ A recipe is a TOML file; those beside this module are found by name. What it hol
 
 from redpencil.recipes.files import names, read
 from redpencil.recipes.values import (
-    DemosSection,
     Dimensions,
     EvalSection,
     GrpoRecipe,
@@ -18,7 +17,6 @@ from redpencil.recipes.values import (
 )
 
 __all__ = [
-    "DemosSection",
     "Dimensions",
     "EvalSection",
     "GrpoRecipe",

@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from redpencil.corrupt import Kinds
-from redpencil.demos import Order
+from redpencil.dataset import Count, DemosRecipe
 from redpencil.env import EditRules
 from redpencil.types import Value
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -59,9 +58,9 @@ class GrpoRecipe(Value, frozen=True):
     """How far a token's probability ratio counts, either way (paper)."""
     credit: str = "paper"
     """The rule of `redpencil.train.credit`."""
-    rest_after: int = 2
+    rest_after: Annotated[int, msgspec.Meta(ge=0)] = 2
     """Groups in a row that solved a task always or never, after which it rests; 0: none rests."""
-    rest_passes: int = 2
+    rest_passes: Count = 2
     """How long it rests, in passes over all tasks."""
     temperature: Positive = 1.0
     constrained: bool = False
@@ -74,18 +73,6 @@ class GrpoRecipe(Value, frozen=True):
     checkpoint_every: Count = 2
     rules: EditRules = msgspec.field(default_factory=EditRules)
     seed: int = 0
-
-
-class DemosSection(Value, frozen=True):
-    """What demonstrations are made of, and how many."""
-
-    tasks: str = "builtin:train"
-    """The task source."""
-    per_task: Count = 3
-    order: Order = "direct"
-    corruptions: tuple[Count, Count] = (1, 5)
-    """Least and most of a program."""
-    kinds: Kinds = "all"
 
 
 class GrpoSection(GrpoRecipe, frozen=True):
@@ -153,7 +140,7 @@ class Recipe(Value, frozen=True):
     about: str = ""
     seed: int = 0
     """That of all sections."""
-    demos: DemosSection = msgspec.field(default_factory=DemosSection)
+    demos: DemosRecipe = msgspec.field(default_factory=DemosRecipe)
     sft: SftRecipe = msgspec.field(default_factory=SftRecipe)
     grpo: GrpoSection = msgspec.field(default_factory=GrpoSection)
     eval: EvalSection = msgspec.field(default_factory=EvalSection)

@@ -29,11 +29,13 @@ class Curriculum:
         """Start with all tasks awake.
 
         Args:
+            tasks: those to sample by their place; one may stand at several.
             rest_after: groups in a row that solved a task always or never, after which it rests;
                 0 lets none rest.
             rest_steps: for how many steps.
         """
         self._tasks = tasks
+        self._places = {task: place for place, task in enumerate(tasks)}
         self._rest_after = rest_after
         self._rest_steps = rest_steps
         self._seed = seed
@@ -58,17 +60,18 @@ class Curriculum:
 
     def resting(self, step: int) -> int:
         """How many tasks rest."""
-        return sum(self.rests(task, step) for task in self._tasks)
+        return sum(self.rests(task, step) for task in self._places)
 
     def choose(self, proposed: Sequence[int], step: int) -> list[int]:
         """The tasks to sample instead of those proposed, in order; both by their place.
 
         One that rests gives way to one that neither rests nor is proposed, as long as there is any.
         """
+        taken = {self._tasks[place] for place in proposed}
         awake = [
             place
-            for place, task in enumerate(self._tasks)
-            if place not in proposed and not self.rests(task, step)
+            for task, place in self._places.items()
+            if task not in taken and not self.rests(task, step)
         ]
         Random(f"{self._seed}:{step}").shuffle(awake)
         return [

@@ -259,10 +259,11 @@ class _Sampling:
         self._recipe = recipe
         self._checker = checker
         self._traces = folder / TRACES
+        tasks = [broken.task for broken in variants]
         self._curriculum = Curriculum(
-            [broken.task for broken in variants],
+            tasks,
             recipe.rest_after,
-            recipe.rest_passes * math.ceil(len(variants) / recipe.tasks_per_step),
+            recipe.rest_passes * math.ceil(len(set(tasks)) / recipe.tasks_per_step),
             recipe.seed,
         )
 
