@@ -45,21 +45,28 @@ def weights(adapter: Path) -> dict[str, torch.Tensor]:
     return load_file(adapter / "adapter_model.safetensors")
 
 
-def test_the_head_scores_only_labels_and_as_the_full_head_would(tiny_model: Path) -> None:
+@pytest.mark.parametrize("padded", [slice(0, 0), slice(30, None), slice(0, 10)])
+def test_the_head_scores_only_labels_and_as_the_full_head_would(
+    tiny_model: Path, padded: slice
+) -> None:
     model: Any = load_base(str(tiny_model), torch.float32)[0]
     ids = torch.randint(1, 300, (2, 40))
+    shown = torch.ones_like(ids)
+    shown[0, padded] = 0
     labels = ids.clone()
     labels[:, :25] = -100
     labels[0, 30:] = -100
     full = torch.nn.functional.cross_entropy(
-        model(input_ids=ids).logits[:, :-1].reshape(-1, model.config.vocab_size),
+        model(input_ids=ids, attention_mask=shown)
+        .logits[:, :-1]
+        .reshape(-1, model.config.vocab_size),
         labels[:, 1:].reshape(-1),
     )
     full.backward()
     wanted = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
     score_only_labels(model)
-    output = model(input_ids=ids, labels=labels, fused_lm_head=True)
+    output = model(input_ids=ids, attention_mask=shown, labels=labels, fused_lm_head=True)
     output.loss.backward()
     assert output.loss.item() == pytest.approx(full.item(), abs=1e-5)
     assert (output.log_probs[labels[:, 1:] == -100] == 0).all()
