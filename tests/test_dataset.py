@@ -103,12 +103,8 @@ def test_tokens_are_counted_where_a_tokenizer_is_named(
     card = write_demos(path, plan, TASKS, (), PythonChecker(), count_tokens=count)
     tokenizer = load_tokenizer(str(tiny_model))
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
     traces = read_jsonl(path, Trace)
-    assert card.summary.tokens == sum(len(trace_tokens(trace, encode).ids) for trace in traces)
+    assert card.summary.tokens == sum(len(trace_tokens(trace, tokenizer).ids) for trace in traces)
 
 
 def test_the_file_loads_as_a_dataset(made: Path, tmp_path: Path) -> None:

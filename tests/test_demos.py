@@ -106,11 +106,35 @@ def test_stumbles_are_mended_and_not_learned(order: demos.Order) -> None:
     assert len(given) > len(idle) > 0
     assert not any(trace.turns[-1].given for trace in traces)
     for trace in traces:
-        mine = trace_tokens(trace, lambda text: [ord(letter) for letter in text])
+        mine = trace_tokens(trace, Letters())
         learned = "".join(map(chr, itertools.compress(mine.ids, mine.is_action)))
         assert learned == "".join(f"{turn.action}\n" for turn in trace.turns if not turn.given)
     assert play(0) == traces
     assert play(1) != traces
+
+
+class Letters:
+    """A tokenizer whose tokens are letters."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        assert not add_special_tokens
+        return [ord(letter) for letter in text]
+
+
+def test_an_answer_in_place_of_edits_is_the_solution_to_the_same_programs() -> None:
+    tasks = load("builtin:validation").tasks[:4]
+    variants = list(demos.broken_variants(tasks, 1, (1, 2), 0, CHECKER))
+    edits = list(demos.demonstrate(variants, CHECKER))
+    answers = list(demos.demonstrate(variants, CHECKER, method="direct"))
+    assert len(edits) == len(answers) == len(variants) > 0
+    for edited, answered in zip(edits, answers, strict=True):
+        assert isinstance(edited, Trace)
+        assert isinstance(answered, Trace)
+        assert answered.task == edited.task
+        assert (answered.method, answered.policy) == ("direct", "demo:answer")
+        assert answered.solved
+        (turn,) = answered.turns
+        assert turn.action == f"```python\n{edited.task.solution}```"
 
 
 def test_broken_programs_depend_on_task_and_seed_alone() -> None:

@@ -17,10 +17,10 @@ from redpencil.engine import Sample, Sampling, weights
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.packed import PackedModel
-from redpencil.engine.weights import load_adapter, load_base, load_model
-from redpencil.env import EditEnv, EditRules
+from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
+from redpencil.env import EditEnv, EditRules, SelfRepairEnv
 from redpencil.errors import MissingDependency, UsageError
-from redpencil.policy import ModelPolicy
+from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.recipes import Lora
 from redpencil.rollout import Episode, rollout
 from redpencil.train.loop import new_adapter, save_adapter
@@ -289,7 +289,7 @@ def test_sync_takes_over_an_adapter(engine: LocalEngine, tiny_model: Path, adapt
 def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: Task) -> None:
     env = EditEnv(double, PythonChecker(), EditRules(max_turns=3))
     (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
-    tokens = trace_tokens(trace, encode=lambda text: pytest.fail("nothing is encoded again"))
+    tokens = trace_tokens(trace, tokenizer=None)  # nothing is encoded again
     decode = engine.decode
     for turn in trace.turns:
         assert decode(turn.action_ids).partition("\n")[0] == turn.action
@@ -304,7 +304,7 @@ def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: T
 
 def test_the_chat_template_is_used_where_the_environment_asks(engine: LocalEngine) -> None:
     ids = engine.show(engine.open(), "hello", chat=True)
-    assert engine.decode(ids) == "user: hello\n"
+    assert engine.decode(ids) == "user: hello\nassistant: "
 
 
 def test_wrong_models_and_adapters_say_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
@@ -394,10 +394,55 @@ def test_converted_weights_are_those_of_the_package(
     assert tokenizer.eos_token_id == theirs.eos_token_id
 
 
+def test_a_conversation_is_what_the_chat_template_makes_of_it(
+    engine: LocalEngine, tiny_model: Path, double: Task
+) -> None:
+    """Turn by turn, answers that the model ends by itself and answers that were ended."""
+    tokenizer = load_tokenizer(str(tiny_model))
+    env = SelfRepairEnv(double, PythonChecker(), max_turns=4)
+    env.max_tokens = 24
+    ended = set()
+    for seed in range(12):
+        (trace,) = rollout([Episode(env, seed)], ModelPolicy(engine, "tiny", temperature=1.5))
+        messages, ids = [], []
+        for turn in trace.turns:
+            ids += [*turn.observation_ids, *turn.action_ids]
+            by_itself = turn.action_ids[-1] == tokenizer.eos_token_id
+            ended.add(by_itself)
+            said = tokenizer.decode(turn.action_ids).removesuffix("<end>" if by_itself else "")
+            messages.append({"role": "user", "content": turn.observation.text})
+            messages.append({"role": "assistant", "content": said})
+        wanted = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert wanted.startswith(tokenizer.decode(ids))
+        assert wanted.removeprefix(tokenizer.decode(ids)) in ("\n", "<end>\n")
+    assert len(trace.turns) == 4
+    assert ended == {True, False}
+
+
+def test_a_chats_demonstration_is_encoded_as_the_policy_would_have_met_it(
+    engine: LocalEngine, tiny_model: Path, double: Task
+) -> None:
+    answers = ["```python\nx\n```", f"```python\n{double.solution}```"]
+    env = SelfRepairEnv(double, PythonChecker())
+    (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: answers))
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokens = trace_tokens(trace, tokenizer)
+    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
+    assert tokenizer.decode(mine) == "".join(f"{answer}<end>" for answer in answers)
+    messages = [
+        message
+        for turn in trace.turns
+        for message in (
+            {"role": "user", "content": turn.observation.text},
+            {"role": "assistant", "content": turn.action},
+        )
+    ]
+    wanted = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert tokenizer.decode(tokens.ids) == wanted.removesuffix("\n")
+
+
 @pytest.fixture
 def demo_trace(double: Task) -> Trace:
-    from redpencil.policy import ScriptedPolicy
-
     script = ["### REPL 2 >>>    return n * 2", "### EXIT"]
     (trace,) = rollout(
         [Episode(EditEnv(double, PythonChecker()))], ScriptedPolicy(lambda _: script)
@@ -406,9 +451,9 @@ def demo_trace(double: Task) -> Trace:
 
 
 def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
-    engine: LocalEngine, demo_trace: Trace
+    engine: LocalEngine, tiny_model: Path, demo_trace: Trace
 ) -> None:
-    tokens = trace_tokens(demo_trace, engine.encode)
+    tokens = trace_tokens(demo_trace, load_tokenizer(str(tiny_model)))
     mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
     assert engine.decode(mine) == "### REPL 2 >>>    return n * 2\n### EXIT\n"
     shown = "".join(turn.observation.text for turn in demo_trace.turns)

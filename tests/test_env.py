@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from redpencil.bounds import oracle, random_edits
 from redpencil.checkers import PythonChecker
-from redpencil.env import AnswerEnv, EditEnv, EditRules, Env, RewardRule, answered_program
+from redpencil.env import (
+    CHATS,
+    AnswerEnv,
+    EditEnv,
+    EditRules,
+    Env,
+    Method,
+    RewardRule,
+    SelfRepairEnv,
+    answered_program,
+    repairing,
+)
 from redpencil.errors import EngineError, UsageError
 from redpencil.policy import HumanPolicy, Outcome, ScriptedPolicy, Session
 from redpencil.rollout import Episode, rollout
@@ -139,6 +151,78 @@ def test_a_direct_answer_is_one_turn(double: Task) -> None:
     assert trace.solved
     assert trace.reward == 1.0
     assert "return n + 1" in trace.turns[0].observation.text
+
+
+GOOD = "```python\ndef double(n):\n    return n * 2\n```"
+BAD = "```python\ndef double(n):\n    return n - 1\n```"
+
+
+def test_self_repair_answers_in_turns_until_the_tests_pass(double: Task) -> None:
+    def answers(*said: str) -> Trace:
+        env = SelfRepairEnv(double, CHECKER, max_turns=3)
+        (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: said))
+        return trace
+
+    trace = answers(BAD, "no program", GOOD, BAD)
+    assert (trace.method, trace.end, trace.solved) == ("self-repair", "solved", True)
+    assert rewards(trace) == [0.0, -0.5, 1.0]
+    assert "double(2) returned 1, expected 4" in trace.turns[1].observation.text
+    assert "return n + 1" not in trace.turns[1].observation.text
+    unsolved = answers(BAD, BAD, BAD, GOOD)
+    assert (unsolved.end, unsolved.solved, len(unsolved.turns)) == ("truncated", False, 3)
+    hidden = msgspec.structs.replace(double, hidden_tests=("assert double(1) == 7",))
+    env = SelfRepairEnv(hidden, CHECKER)
+    (fooled,) = rollout([Episode(env)], ScriptedPolicy(lambda _: [GOOD, BAD]))
+    assert (fooled.end, fooled.solved) == ("solved", False)  # of hidden tests nothing is told
+
+
+def test_examples_are_shown_with_their_failures_and_solutions(double: Task) -> None:
+    other = msgspec.structs.replace(
+        double, id="other", program="def double(n):\n    return n ** 2\n"
+    )
+    alone = AnswerEnv(double, CHECKER).reset().text
+    text = AnswerEnv(double, CHECKER, [other]).reset().text
+    assert text.endswith(f"{alone}\n\nAnswer:")
+    example = text.removesuffix(f"{alone}\n\nAnswer:")
+    assert "return n ** 2" in example
+    assert "double(5) returned 25, expected 10" in example
+    assert example.endswith(f"\n\nAnswer:\n{GOOD}\n\n")
+    bare = msgspec.structs.replace(double, program=None)
+    with pytest.raises(UsageError, match="no program to repair"):
+        AnswerEnv(double, CHECKER, [bare])
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_repairs_and_names_itself(double: Task, method: Method) -> None:
+    env = repairing(method, double, CHECKER, EditRules())
+    assert env.method == method
+    assert env.chat == (method in CHATS)
+    script = [FIX, EXIT] if method == "coe" else [f"Doubling is multiplying by two.\n{GOOD}"]
+    (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: script))
+    assert (trace.method, trace.solved, trace.reward) == (method, True, 1.0)
+
+
+def test_an_answer_ends_with_its_first_whole_program(double: Task) -> None:
+    env = repairing("reasoning", double, CHECKER, EditRules())
+    thoughts = "The sum is wrong. I have to multiply.\n"
+    assert not env.complete(thoughts)
+    assert not env.complete(thoughts + GOOD.removesuffix("```"))
+    assert env.complete(thoughts + GOOD)
+
+
+def test_the_bounds_of_editing_need_no_model(double: Task) -> None:
+    episodes = [Episode(EditEnv(double, CHECKER), seed) for seed in range(12)]
+    assert all(trace.solved and trace.end == "exit" for trace in rollout(episodes, oracle()))
+    floor = {trace.seed: trace for trace in rollout(episodes, random_edits())}
+    again = {trace.seed: trace for trace in rollout(episodes, random_edits())}
+    assert not any(turn.error for trace in floor.values() for turn in trace.turns)
+    assert len({trace.turns[0].action for trace in floor.values()}) > 3
+    for seed, trace in floor.items():
+        assert [turn.action for turn in trace.turns] == [t.action for t in again[seed].turns]
+        assert trace.solved or trace.end == "truncated"
+    unknown = msgspec.structs.replace(double, solution=None)
+    with pytest.raises(UsageError, match="no solution"):
+        list(rollout([Episode(EditEnv(unknown, CHECKER))], oracle()))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ def test_every_recipe_is_whole_and_every_value_says_where_it_is_from(name: str) 
 @pytest.mark.parametrize("name", [name for name in names() if name.startswith("paper")])
 def test_what_the_paper_reports_is_what_its_recipes_say(name: str) -> None:
     recipe = read(name)
-    assert recipe.demos == DemosRecipe("mbpp:train", 100, "inverse", (1, 5), "paper")
+    assert recipe.demos == DemosRecipe(
+        "mbpp:train", per_task=100, order="inverse", corruptions=(1, 5), kinds="paper"
+    )
     assert (recipe.sft.lora.rank, recipe.sft.context) == (16, 2048)
     grpo = recipe.grpo
     assert (grpo.group, grpo.kl, grpo.clip, grpo.credit) == (4, 0.01, 0.2, "paper")

@@ -51,6 +51,8 @@ class DemosRecipe(Value, frozen=True):
     """The task source."""
     per_task: Count = 3
     """Most demonstrations of a task."""
+    method: Literal["coe", "direct"] = "coe"
+    """By editing, or the solution as one answer; the same programs are broken for both."""
     order: Literal["direct", "inverse", "both"] = "direct"
     """With `both` every other one is made in each order."""
     corruptions: tuple[Count, Count] = (1, 5)
@@ -205,7 +207,13 @@ def make_demos(task: Task, plan: Plan, lines: Sequence[str], checker: Checker) -
     for place, order in enumerate(orders):
         variants: list[Broken] = [item for item in drawn[place :: len(orders)] if item is not None]
         played = demonstrate(
-            variants, checker, order=order, stumbles=plan.stumbles, seed=plan.seed, checkers=1
+            variants,
+            checker,
+            method=plan.method,
+            order=order,
+            stumbles=plan.stumbles,
+            seed=plan.seed,
+            checkers=1,
         )
         for made in played:
             if isinstance(made, Trace):

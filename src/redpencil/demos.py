@@ -20,10 +20,10 @@ import msgspec
 
 from redpencil import corrupt, editor
 from redpencil.checkers import Checker
-from redpencil.env import PASS_MESSAGE, EditEnv, EditRules
+from redpencil.env import PASS_MESSAGE, EditRules, Method, fenced, repairing
 from redpencil.errors import SandboxError, UsageError
 from redpencil.parallel import in_order
-from redpencil.policy import Action, FunctionPolicy
+from redpencil.policy import Action, FunctionPolicy, ScriptedPolicy
 from redpencil.provenance import usable_cores
 from redpencil.rollout import Episode, rollout
 from redpencil.sameness import normalised
@@ -267,6 +267,7 @@ def demonstrate(
     variants: Iterable[Broken],
     checker: Checker,
     *,
+    method: Method = "coe",
     order: Order = "direct",
     stumbles: float = 0.0,
     seed: int = 0,
@@ -274,6 +275,8 @@ def demonstrate(
     checkers: int = 2,
 ) -> Iterator[Trace | Drop]:
     """Let a teacher mend them in the environment: a trace for each variant, in order.
+
+    By the method `coe` a `Teacher` edits; by any other the task's solution is the answer.
 
     Only what is broken at the start and solved at the end, by commands that could all be played,
     is a demonstration. How long the checks took is left out, so that the same variants always give
@@ -285,17 +288,21 @@ def demonstrate(
     Raises:
         SandboxError: the checker could not judge a page.
     """
+    rules = rules or EditRules()
     source = iter(variants)
     while chunk := {broken.task: broken for broken in itertools.islice(source, _CHUNK)}:
 
-        def opening(task: Task, seed: int, chunk: dict[Task, Broken] = chunk) -> Teacher:
+        def editing(task: Task, seed: int, chunk: dict[Task, Broken] = chunk) -> Teacher:
             return Teacher(chunk[task], order, stumbles, seed)
 
         episodes = [
-            Episode(EditEnv(task, checker, rules), seed, broken.corruptions)
+            Episode(repairing(method, task, checker, rules), seed, broken.corruptions)
             for task, broken in chunk.items()
         ]
-        policy = FunctionPolicy(opening, f"demo:{order}")
+        if method == "coe":
+            policy = FunctionPolicy(editing, f"demo:{order}")
+        else:
+            policy = ScriptedPolicy(lambda task: [fenced(task.solution or "")], "demo:answer")
         played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
         traces = {trace.task: trace for trace in played}
         for task in chunk:
@@ -305,7 +312,7 @@ def demonstrate(
 def _is_demo(trace: Trace) -> bool:
     if trace.end == "error":
         raise SandboxError(trace.error)
-    edited = len(trace.turns) > 1
+    edited = len(trace.turns) > 1 or trace.method != "coe"
     return edited and trace.solved and trace.end == "exit" and not any(t.error for t in trace.turns)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -12,21 +13,24 @@ from typing import Literal
 import msgspec
 
 from redpencil import provenance
+from redpencil.bounds import oracle, random_edits
 from redpencil.checkers import Checker
 from redpencil.corrupt import Kinds
-from redpencil.demos import Broken
+from redpencil.demos import Broken, broken_variants
 from redpencil.engine import Engine
 from redpencil.engine.client import Dialect
 from redpencil.engine.server import ServerEngine
 from redpencil.engine.weights import load_model
-from redpencil.env import AnswerEnv, EditEnv, EditRules, Env
+from redpencil.env import CHATS, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, rollout_to_file
-from redpencil.types import Trace, Value
+from redpencil.tasks import load_examples
+from redpencil.types import Task, Trace, Value
 
-Method = Literal["coe", "direct", "write"]
+BOUNDS: dict[str, Callable[[], Policy]] = {"oracle": oracle, "random-edit": random_edits}
+"""Who can act without a model."""
 
 RESULTS = "results.json"
 TRACES = "traces.jsonl"
@@ -41,10 +45,11 @@ class Plan(Value, frozen=True):
             cannot be had there.
     """
 
-    method: Method
+    method: Method | Literal["write"]
     tasks: str
     """The task source, such as `builtin:test`."""
     base_model: str
+    """The model that acts, or one of `BOUNDS`."""
     adapter: str | None = None
     samples: int = 1
     """Traces per program."""
@@ -57,7 +62,7 @@ class Plan(Value, frozen=True):
     constrained: bool = False
     """Whether only well-formed commands could be sampled."""
     shots: int = 0
-    """Solved tasks shown before the one to solve, by the method `write`."""
+    """Solved tasks shown before the one to solve; not in editing."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
     limit: int | None = None
     """At most so many programs."""
@@ -75,6 +80,12 @@ class Plan(Value, frozen=True):
             raise UsageError(
                 "samples at temperature 0 are all the same: give --temperature, such as 1"
             )
+        if self.base_model in BOUNDS and (self.method != "coe" or self.adapter or self.server):
+            raise UsageError(f"{self.base_model} only edits, and has neither adapter nor server")
+        if self.method == "coe" and self.shots:
+            raise UsageError("--shots: no solved task is shown before one to edit")
+        if self.constrained and self.method != "coe":
+            raise UsageError("--constrained: only edits have a grammar")
         if self.server is None:
             if self.dialect != "chat":
                 raise UsageError("--dialect is spoken with a server: name it with --server")
@@ -82,12 +93,12 @@ class Plan(Value, frozen=True):
             raise UsageError("--server and --adapter: a server has to load adapters by itself")
         elif self.constrained:
             raise UsageError("--server and --constrained: a server does not take our grammar")
-        elif self.method == "direct" and self.dialect == "completions":
-            raise UsageError("a model is asked for a direct answer in --dialect chat")
+        elif self.method in CHATS and self.dialect == "completions":
+            raise UsageError(f"a model is asked for an answer ({self.method}) in --dialect chat")
 
 
-def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> ModelPolicy:
-    """The policy of a plan: its model, loaded here or behind its server.
+def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
+    """The policy of a plan: its model, loaded here or behind its server, or one of `BOUNDS`.
 
     Args:
         budget_tokens: most tokens that the server may be asked to process.
@@ -97,6 +108,8 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> ModelPolicy:
         MissingDependency: a package is missing; the message names the command that adds it.
     """
     engine: Engine
+    if plan.base_model in BOUNDS:
+        return BOUNDS[plan.base_model]()
     if plan.server is not None:
         engine = ServerEngine(
             plan.server,
@@ -122,7 +135,7 @@ class Results(Value, frozen=True):
     """What `redpencil eval` writes to `results.json`."""
 
     method: str
-    """`coe` (edits, turn by turn) or `direct` (the whole program in one answer)."""
+    """How programs are repaired, such as `coe` or `direct`; see `redpencil.env`."""
     tasks: str
     """The task source, such as `builtin:test`."""
     n: int
@@ -208,8 +221,14 @@ def sample(
     if not broken:
         raise UsageError(f"no broken program in {plan.tasks} to play")
     claim(path, plan)
+    examples = _examples(plan, checker)
+    assert plan.method != "write"
     episodes = [
-        Episode(_environment(plan, item, checker), seed, item.corruptions)
+        Episode(
+            repairing(plan.method, item.task, checker, plan.rules, examples),
+            seed,
+            item.corruptions,
+        )
         for item in broken
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
@@ -260,10 +279,17 @@ def _mean_tokens(traces: Sequence[Trace]) -> float | None:
     return fmean(counts) if any(counts) else None
 
 
-def _environment(plan: Plan, item: Broken, checker: Checker) -> Env:
-    if plan.method == "direct":
-        return AnswerEnv(item.task, checker)
-    return EditEnv(item.task, checker, plan.rules)
+def _examples(plan: Plan, checker: Checker) -> list[Task]:
+    """The solved tasks that are shown, broken as those to be solved; settled by the seed."""
+    if not plan.shots:
+        return []
+    solved = [task for task in load_examples(plan.tasks) if task.solution is not None]
+    random.Random(plan.seed).shuffle(solved)
+    made = broken_variants(solved, 1, plan.corruptions, plan.seed, checker, kinds=plan.kinds)
+    examples = [broken.task for broken in itertools.islice(made, plan.shots)]
+    if len(examples) < plan.shots:
+        raise UsageError(f"--shots {plan.shots}: there are {len(examples)} solved tasks to show")
+    return examples
 
 
 def _solved_shares(traces: Sequence[Trace]) -> list[float]:

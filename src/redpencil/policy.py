@@ -198,7 +198,8 @@ class _Conversation:
         self._shown: tuple[int, ...] = ()
 
     def observe(self, observation: Observation) -> None:
-        text = observation.text if self._ended_line else f"\n{observation.text}"
+        bare = self.env.chat or self._ended_line
+        text = observation.text if bare else f"\n{observation.text}"
         self._shown = self._engine.show(self.handle, text, chat=self.env.chat)
 
     def act(self, sample: Sample) -> Action:

@@ -18,8 +18,9 @@ from redpencil import demos, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import tasks_sha256, write_demos
+from redpencil.env import Method
 from redpencil.errors import UsageError
-from redpencil.evaluate import RESULTS, Method, Plan, Results, evaluate, make_policy
+from redpencil.evaluate import RESULTS, Plan, Results, evaluate, make_policy
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
 from redpencil.recipes import Recipe, read
 from redpencil.report.entries import NAMES

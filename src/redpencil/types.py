@@ -136,7 +136,7 @@ class Trace(Value, frozen=True):
 
     task: Task
     method: str
-    """The environment that was played: `coe`, `direct` or `write`."""
+    """The environment that was played, such as `coe` or `direct`; see `redpencil.env`."""
     policy: str
     """Who acted: a model's name, `demo:direct`, `human`..."""
     seed: int

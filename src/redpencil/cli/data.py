@@ -77,6 +77,10 @@ def demos(
     out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
     recipe: RecipeFile = None,
     per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
+    method: Annotated[
+        Literal["coe", "direct"],
+        typer.Option(help="By editing, or the solution as one answer to the same programs."),
+    ] = "coe",
     order: Annotated[
         Literal["direct", "inverse", "both"],
         typer.Option(
@@ -115,6 +119,7 @@ def demos(
         tasks=source,
         tasks_sha256=tasks_sha256(found.tasks),
         per_task=per_task,
+        method=method,
         order=order,
         corruptions=corruption_range(corruptions),
         kinds=kinds,

@@ -58,7 +58,10 @@ Source = Annotated[
     ),
 ]
 Method = Annotated[
-    Literal["coe", "direct"], typer.Option(help="By editing, or the whole program at once.")
+    Literal["coe", "direct", "reasoning", "self-repair"],
+    typer.Option(
+        help="By editing, or the whole program: at once, after thoughts in words, or in turns."
+    ),
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
 Constrained = Annotated[

@@ -21,7 +21,6 @@ from redpencil.cli.options import (
     Limit,
     MaxTurns,
     Method,
-    Model,
     RecipeFile,
     Samples,
     Seed,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from redpencil.checkers import PythonChecker
     from redpencil.demos import Broken
     from redpencil.evaluate import Plan
-    from redpencil.policy import ModelPolicy
+    from redpencil.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +49,20 @@ class EvalOptions:
     out: Annotated[Path, typer.Option(help="Folder for traces.jsonl and results.json.")]
     recipe: RecipeFile = None
     method: Method = "coe"
-    model: Model = "smollm2-135m"
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Hugging Face id, folder, or smollm2-135m; or, without a model, the bounds of "
+            "editing: oracle, random-edit."
+        ),
+    ] = "smollm2-135m"
     adapter: Adapter = None
     server: Server = None
     dialect: Dialect = "chat"
     budget_tokens: BudgetTokens = None
+    shots: Annotated[
+        int, typer.Option(min=0, help="Solved tasks shown before the one to solve, if not edited.")
+    ] = 0
     samples: Samples = 1
     temperature: Temperature = 0.0
     constrained: Constrained = False
@@ -80,6 +88,7 @@ class EvalOptions:
             adapter=str(self.adapter) if self.adapter else None,
             server=self.server,
             dialect=self.dialect,
+            shots=self.shots,
             samples=self.samples,
             temperature=self.temperature,
             constrained=self.constrained,
@@ -189,9 +198,7 @@ def report(
     console.print(str(path), soft_wrap=True)
 
 
-def _set_up(
-    plan: Plan, budget_tokens: int | None
-) -> tuple[list[Broken], ModelPolicy, PythonChecker]:
+def _set_up(plan: Plan, budget_tokens: int | None) -> tuple[list[Broken], Policy, PythonChecker]:
     """The broken programs of a plan, and who is to mend and to check them."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker

@@ -15,6 +15,7 @@ from redpencil.cli.options import (
     IdleTurns,
     Kinds,
     MaxTurns,
+    Method,
     Model,
     RecipeFile,
     Seed,
@@ -84,6 +85,7 @@ def rl(
     adapter: Annotated[Path, typer.Option(help="Adapter to start from, as SFT makes it.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
     recipe: RecipeFile = None,
+    method: Method = "coe",
     model: Model = "smollm2-135m",
     steps: Annotated[int, typer.Option(min=1)] = 100,
     tasks_per_step: Annotated[int, typer.Option(min=1)] = 4,
@@ -141,6 +143,7 @@ def rl(
     settings = msgspec.structs.replace(
         base,
         model=model,
+        method=method,
         steps=steps,
         tasks_per_step=tasks_per_step,
         group=group,

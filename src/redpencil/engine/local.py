@@ -17,6 +17,7 @@ import psutil
 import torch
 
 from redpencil.engine import Capability, Sample, Sampling
+from redpencil.engine.chat import first_message, next_message
 from redpencil.engine.draw import Drawn, draw
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.grammar import Grammars, forbid
@@ -117,7 +118,7 @@ class LocalEngine:
         return row
 
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
-        ids = tuple(self.encode(self._as_chat(text) if chat else text))
+        ids = tuple(self.encode(self._as_chat(handle, text) if chat else text))
         self.append(handle, ids)
         return ids
 
@@ -176,13 +177,11 @@ class LocalEngine:
                 delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
                 modules[name].weight.copy_(base.float() + delta)
 
-    def _as_chat(self, message: str) -> str:
-        if not self._tokenizer.chat_template:
-            raise UsageError("this model has no chat template, so it cannot be asked directly")
-        text: str = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], add_generation_prompt=True, tokenize=False
-        )
-        return text
+    def _as_chat(self, handle: int, text: str) -> str:
+        before = self._ids[handle]
+        if not before:
+            return first_message(self._tokenizer, text)
+        return next_message(self._tokenizer, text, closed=before[-1] in self._stop_ids)
 
     def _fits(self, row: int, draft: _Draft) -> bool:
         missing = draft.sampling.max_tokens - len(draft.ids)

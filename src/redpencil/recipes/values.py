@@ -8,7 +8,7 @@ import msgspec
 
 from redpencil.corrupt import Kinds
 from redpencil.dataset import Count, DemosRecipe
-from redpencil.env import EditRules
+from redpencil.env import EditRules, Method
 from redpencil.types import Value
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -46,6 +46,8 @@ class GrpoRecipe(Value, frozen=True):
     """How to train by reinforcement; the defaults that the paper gives are the paper's."""
 
     model: str = "smollm2-135m"
+    method: Method = "coe"
+    """How programs are repaired: by editing or by one of the baselines."""
     steps: Count = 100
     tasks_per_step: Count = 4
     """Of all processes together."""

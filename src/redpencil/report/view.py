@@ -14,7 +14,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
 from redpencil import editor
-from redpencil.env import ANSWER_PROMPT
+from redpencil.env import CHATS
+from redpencil.env.answer import AGAIN_PROMPT, ANSWER_PROMPT
 from redpencil.types import Observation, Page, Status, Trace, Turn, Verdict
 
 Mark = Literal["", "new", "gone"]
@@ -30,6 +31,7 @@ _LIGHT, _DARK = "default", "github-dark"
 _MOST_PIPS = 20
 
 _BEFORE_ANSWER_FEEDBACK = ANSWER_PROMPT.rpartition("{program}")[2].removesuffix("{feedback}")
+_BEFORE_AGAIN, _AFTER_AGAIN = AGAIN_PROMPT.split("{feedback}")
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
 _PICTURES |= {0x7F: 0x2421, 0xFEFF: 0xFFFD}
 
@@ -80,7 +82,8 @@ class TraceView:
     task_id: str
     prompt: str
     tests: tuple[str, ...]
-    direct: bool
+    answers: bool
+    """Its actions are whole programs, not edits."""
     solved: bool
     end: str
     corruptions: str
@@ -89,14 +92,14 @@ class TraceView:
 
 def trace_view(trace: Trace, label: str) -> TraceView:
     """A trace's states, from the broken page to the last, under the label of its entry."""
-    direct = trace.method == "direct"
-    end = "One answer, and no other try." if direct and trace.end == "exit" else _ENDS[trace.end]
+    answers = trace.method in CHATS
+    end = "One answer, and no other try." if answers and trace.end == "exit" else _ENDS[trace.end]
     return TraceView(
         label=label,
         task_id=trace.task.id,
         prompt=visible(trace.task.prompt),
         tests=tuple(visible(test) for test in trace.task.tests),
-        direct=direct,
+        answers=answers,
         solved=trace.solved,
         end=f"{end}: {visible(trace.error)}" if trace.error else end,
         corruptions=", ".join(name.replace("_", " ") for name in trace.corruptions),
@@ -141,7 +144,7 @@ def _states(trace: Trace) -> Iterator[State]:
 
 def _outcome(turn: Turn, method: str, same_page: bool) -> Outcome:
     verb, arrow, content = turn.action.partition(editor.ARROW)
-    if method == "direct":
+    if method in CHATS:
         verb, arrow, content = "", "", turn.action
     exited = turn.edit is not None and turn.edit.command == "EXIT"
     return Outcome(
@@ -180,7 +183,10 @@ def _tone(turn: Turn) -> Tone:
 
 
 def _feedback(observation: Observation) -> str:
-    """What running the page said; the whole text where it is in neither environment's form."""
+    """What running the page said; the whole text where it is in no environment's form."""
+    if observation.text.startswith(_BEFORE_AGAIN) and observation.text.endswith(_AFTER_AGAIN):
+        text = observation.text.removeprefix(_BEFORE_AGAIN).removesuffix(_AFTER_AGAIN)
+        return visible(text.rstrip("\n"))
     for lead in (
         editor.render(observation.page, "").removesuffix("\n"),
         editor.page_text(observation.page) + _BEFORE_ANSWER_FEEDBACK,

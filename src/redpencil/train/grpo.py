@@ -28,7 +28,7 @@ from redpencil.demos import Broken
 from redpencil.engine import Engine
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_adapter, load_base
-from redpencil.env import EditEnv
+from redpencil.env import repairing
 from redpencil.errors import MissingDependency, SandboxError, UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import Policy
@@ -76,6 +76,8 @@ def train_grpo(
         raise UsageError("no broken program to train on")
     if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
+    if recipe.vllm != "off" and recipe.method != "coe":
+        raise UsageError(f"vLLM samples edits only: leave out --vllm, or --method {recipe.method}")
     if len(variants) < recipe.tasks_per_step:
         raise UsageError(
             f"{len(variants)} broken programs are fewer than a step's {recipe.tasks_per_step}: "
@@ -364,7 +366,7 @@ class _Sampling:
     ) -> Iterator[Episode]:
         for place, index in enumerate(indices):
             broken = self._variants[index]
-            env = EditEnv(broken.task, checker, self._recipe.rules)
+            env = repairing(self._recipe.method, broken.task, checker, self._recipe.rules)
             yield Episode(env, first_seed + place, broken.corruptions)
 
 

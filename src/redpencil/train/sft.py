@@ -64,8 +64,7 @@ def train_sft(
         UsageError: no trace fits into the context, or there is no such model.
     """
     model, tokenizer = load_base(recipe.model)
-    encode = _encoder(tokenizer)
-    examples = [trace_tokens(trace, encode) for trace in traces]
+    examples = [trace_tokens(trace, tokenizer) for trace in traces]
     fitting = [example for example in examples if len(example.ids) <= recipe.context]
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")
@@ -140,10 +139,6 @@ def _row(example: Tokens) -> dict[str, list[int]]:
         for token, mine in zip(example.ids, example.is_action, strict=True)
     ]
     return {"input_ids": example.ids, "labels": labels}
-
-
-def _encoder(tokenizer: Any) -> Any:
-    return lambda text: tokenizer.encode(text, add_special_tokens=False)
 
 
 class _Padding:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from redpencil.engine.chat import first_message, next_message
+from redpencil.env import CHATS
 from redpencil.types import Trace
-
-Encode = Callable[[str], list[int]]
 
 
 class Tokens(NamedTuple):
@@ -18,18 +17,38 @@ class Tokens(NamedTuple):
     """True for the model's own tokens, False for what it was shown or given."""
 
 
-def trace_tokens(trace: Trace, encode: Encode) -> Tokens:
+def trace_tokens(trace: Trace, tokenizer: Any) -> Tokens:
     """The tokens of a trace: exactly those sampled, where a model with tokens acted.
 
     A demonstration has no sampled tokens: observations and actions are encoded piece by piece, as
-    a policy would have received and written them, the line end of each action included. What the
-    environment wrote after the last action is left out, since nothing follows from it.
+    a policy would have received and written them, with what ends each action: a line end or, in a
+    chat, the token that closes an answer. What the environment wrote after the last action is left
+    out, since nothing follows from it.
+
+    Raises:
+        UsageError: the trace is a chat and the model has no chat template.
     """
+    chat = trace.method in CHATS
+    end = tokenizer.eos_token if chat else "\n"
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
     ids: list[int] = []
     is_action: list[bool] = []
     for turn in trace.turns:
-        shown = list(turn.observation_ids) or encode(turn.observation.text)
-        said = list(turn.action_ids) or encode(f"{turn.action}\n")
+        text = turn.observation.text
+        if chat:
+            text = _message(tokenizer, text, first=not ids)
+        shown = list(turn.observation_ids) or encode(text)
+        said = list(turn.action_ids) or encode(f"{turn.action}{end}")
         ids += shown + said
         is_action += [False] * len(shown) + [not turn.given] * len(said)
     return Tokens(ids, is_action)
+
+
+def _message(tokenizer: Any, text: str, *, first: bool) -> str:
+    if first:
+        return first_message(tokenizer, text)
+    return next_message(tokenizer, text, closed=True)

@@ -1,0 +1,77 @@
+"""Episodes: a task, a checker, and rewards as data.
+
+`EditEnv` is the paper's Chain-of-Edits. The others are what it is measured against: the whole
+program in one answer (`AnswerEnv`), after thoughts in words (`ThinkEnv`), or in several answers
+(`SelfRepairEnv`). `WriteEnv` asks for a program where there is none yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from redpencil.checkers import Checker
+from redpencil.env.answer import (
+    AnswerEnv,
+    SelfRepairEnv,
+    ThinkEnv,
+    WriteEnv,
+    answered_program,
+    fenced,
+    finished_program,
+)
+from redpencil.env.edit import EditEnv
+from redpencil.env.protocol import PASS_MESSAGE, EditRules, Env, RewardRule, Step
+from redpencil.types import Task
+
+__all__ = [
+    "CHATS",
+    "PASS_MESSAGE",
+    "AnswerEnv",
+    "EditEnv",
+    "EditRules",
+    "Env",
+    "Method",
+    "RewardRule",
+    "SelfRepairEnv",
+    "Step",
+    "ThinkEnv",
+    "WriteEnv",
+    "answered_program",
+    "fenced",
+    "finished_program",
+    "repairing",
+]
+
+Method = Literal["coe", "direct", "reasoning", "self-repair"]
+"""How a program is repaired: by editing, at once, after thoughts, or by answers in turns."""
+
+CHATS = frozenset(env.method for env in (AnswerEnv, ThinkEnv, SelfRepairEnv))
+"""The methods whose observations are a user's messages."""
+
+
+def repairing(
+    method: Method,
+    task: Task,
+    checker: Checker,
+    rules: EditRules,
+    examples: Sequence[Task] = (),
+) -> Env:
+    """The environment in which a task's program is repaired by a method.
+
+    Args:
+        rules: an episode's rewards and limits, as far as the method knows them.
+        examples: other broken programs, shown with their solutions before a direct answer.
+
+    Raises:
+        UsageError: the task has no broken program.
+    """
+    match method:
+        case "coe":
+            return EditEnv(task, checker, rules)
+        case "direct":
+            return AnswerEnv(task, checker, examples, rules.reward)
+        case "reasoning":
+            return ThinkEnv(task, checker, examples, rules.reward)
+        case "self-repair":
+            return SelfRepairEnv(task, checker, examples, rules.reward, rules.max_turns)

@@ -1,0 +1,105 @@
+"""Chain-of-Edits, the paper's environment: one command a turn, the page's new state the answer."""
+
+from __future__ import annotations
+
+from redpencil import editor
+from redpencil.checkers import Checker
+from redpencil.env.protocol import (
+    PASS_MESSAGE,
+    EditRules,
+    Step,
+    broken_page,
+    judge,
+)
+from redpencil.errors import ApplyError, ParseError
+from redpencil.types import Edit, End, Observation, Status, Task
+
+EDIT_PROMPT = """\
+You are an expert Python programmer who fixes all mistakes in a snippet, only by these commands:
+### ADDL n >>>line | ### REPL n >>>line | ### REPW n >>>old >>>new | ### DELL n | ### EXIT
+
+Task: {prompt}
+Tests:
+{tests}
+
+"""
+
+
+class EditEnv:
+    """Chain-of-Edits: the policy edits the page by one command a turn."""
+
+    method = "coe"
+    chat = False
+    max_tokens = 96
+
+    def __init__(self, task: Task, checker: Checker, rules: EditRules | None = None) -> None:
+        """Prepare an episode.
+
+        Raises:
+            UsageError: the task has no broken program.
+        """
+        self.task = task
+        self.rules = rules or EditRules()
+        self._page = broken_page(task)
+        self._checker = checker
+        self._turns = self._idle = 0
+        self._paid = False
+
+    def complete(self, text: str) -> bool:
+        return "\n" in text
+
+    def action(self, text: str) -> str:
+        return text.partition("\n")[0]
+
+    def grammar(self) -> str | None:
+        return editor.grammar(self._page)
+
+    def reset(self) -> Observation:
+        self._turns = self._idle = 0
+        self._page = broken_page(self.task)
+        self._verdict = judge(self._checker, self._page, self.task)
+        self._paid = self._verdict.solved
+        prompt = EDIT_PROMPT.format(prompt=self.task.prompt, tests="\n".join(self.task.tests))
+        return self._observe(prompt, "")
+
+    def step(self, action: str) -> Step:
+        rule = self.rules.reward
+        edit: Edit | None = None
+        error, page = "", self._page
+        try:
+            edit = editor.parse(action)
+            page = editor.apply(self._page, edit)
+        except (ParseError, ApplyError) as problem:
+            error = str(problem)
+        if page != self._page:
+            self._verdict = judge(self._checker, page, self.task)
+        exited = edit is not None and edit.command == "EXIT"
+        reward = 0.0
+        if error:
+            reward += rule.malformed
+        elif page == self._page and not exited:
+            reward += rule.noop
+        if self._verdict.solved and not self._paid:
+            reward += rule.solve
+            self._paid = True
+        self._turns += 1
+        self._idle = self._idle + 1 if page == self._page else 0
+        self._page = page
+        end: End | None = None
+        if exited:
+            end = "exit"
+        elif self.rules.until_solved and self._verdict.status is Status.PASSED:
+            end = "solved"
+        elif self._turns >= self.rules.max_turns or self._idle == self.rules.idle_turns:
+            end = "truncated"
+            reward += rule.no_exit
+        return Step(self._observe("", error), edit, error, self._verdict, reward, end)
+
+    def cut_short(self) -> float:
+        return self.rules.reward.no_exit
+
+    def _observe(self, prefix: str, error: str) -> Observation:
+        feedback = self._verdict.detail or PASS_MESSAGE
+        if error:
+            feedback = f"Not a valid command: {error}\n{feedback}"
+        return Observation(prefix + editor.render(self._page, feedback), self._page)
