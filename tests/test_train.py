@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
-from redpencil.recipes import GrpoRecipe, SftRecipe
+from redpencil.recipes import GrpoRecipe, SftRecipe, Validation
 from redpencil.tasks import load
-from redpencil.train import credit
+from redpencil.train import credit, validation
 from redpencil.train import grpo as grpo_module
 from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import last_checkpoint, mixed_precision
 from redpencil.train.sft import train_sft
+from redpencil.train.validation import Validator
 from redpencil.types import Trace
 
 CHECKER = PythonChecker()
@@ -116,6 +118,51 @@ def test_sft_goes_on_from_its_last_whole_checkpoint(
         assert torch.equal(tensor, resumed[name]), name
     steps = [row["step"] for row in read_jsonl(folder / "metrics.jsonl", dict[str, float])]
     assert steps == sorted(steps)
+
+
+def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_early(
+    tiny_model: Path, traces: list[Trace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is solved is made up, since a model so small solves nothing; all else is real."""
+    played: list[int] = []
+    rates = iter([0.1, 0.3, 0.3, 0.2, 0.9])
+
+    def solved(traces: Iterable[bool]) -> float:
+        played.append(len(list(traces)))
+        return next(rates)
+
+    monkeypatch.setattr(validation, "fmean", solved)
+    recipe = SftRecipe(
+        model=str(tiny_model),
+        batch=1,
+        epochs=3,
+        context=1024,
+        learning_rate=5e-3,
+        validation=Validation(every=2, patience=2, limit=3),
+    )
+    report = train_sft(traces, recipe, tmp_path)
+    assert (report.best_step, report.solved_rate, report.steps) == (4, 0.3, 8)
+    assert played == [3] * 4
+    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    found = [(row["step"], row["eval_solved_rate"]) for row in rows if "eval_solved_rate" in row]
+    assert found == [(2, 0.1), (4, 0.3), (6, 0.3), (8, 0.2)]
+    assert all(row["eval_loss"] > 0 for row in rows if "eval_solved_rate" in row)
+    kept = weights(tmp_path / "adapter")
+    best = weights(tmp_path / "checkpoint-4")
+    last = weights(tmp_path / "checkpoint-8")
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+    assert any(not torch.equal(kept[name], last[name]) for name in last)
+
+
+def test_the_validator_lets_the_model_play_as_it_stands(
+    tiny_model: Path, start: Path, variants: list[demos.Broken]
+) -> None:
+    validator = Validator(Validation(limit=2), str(tiny_model), CHECKER, seed=0)
+    model = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
+    assert validator.solved_rate(model) == 0.0
+    assert [trace.task.split for trace in validator.demos()] == ["validation"] * 2
+    with pytest.raises(UsageError, match="no split"):
+        Validator(Validation(tasks="builtin:dev"), str(tiny_model), CHECKER, seed=0)
 
 
 @pytest.fixture(scope="module")

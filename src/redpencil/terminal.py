@@ -70,7 +70,8 @@ def training_progress(what: str) -> Iterator[Callable[[int, int, dict[str, float
         task = bar.add_task(what, total=None, note="starting")
 
         def update(done: int, total: int, metrics: dict[str, float]) -> None:
-            wanted = ("reward", "solved_rate") if "reward" in metrics else ("loss",)
+            reinforced = "reward" in metrics
+            wanted = ("reward", "solved_rate") if reinforced else ("loss", "eval_solved_rate")
             shown = [name for name in wanted if name in metrics]
             note = "  ".join(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in shown)
             bar.update(task, completed=done, total=total, note=note)

@@ -134,6 +134,13 @@ def _as_options(recipe: Recipe, command: str) -> dict[str, Any]:
         values["source"] = values.pop("tasks")
         values["sources"] = [values["source"]]
         values["corruptions"] = "-".join(map(str, values["corruptions"]))
+    validation = values.pop("validation", None)
+    if validation is not None:
+        values |= {
+            "validate": validation.tasks,
+            "validate_every": validation.every,
+            "patience": validation.patience,
+        }
     if "rules" in values:
         values |= msgspec.structs.asdict(values.pop("rules"))
     return values

@@ -46,13 +46,27 @@ def sft(
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Demonstrations a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
+    validate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASKS",
+            help="Let the model mend programs of this source now and then, and keep the adapter "
+            "that mends most.",
+        ),
+    ] = None,
+    validate_every: Annotated[
+        int, typer.Option(min=1, help="Steps between validations, and between checkpoints then.")
+    ] = 50,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after so many validations without a better one.")
+    ] = 4,
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a LoRA adapter on demonstrations."""
     from redpencil import terminal
     from redpencil.engine.weights import require_torch
     from redpencil.files import read_jsonl
-    from redpencil.recipes import SftRecipe, read
+    from redpencil.recipes import SftRecipe, Validation, read
     from redpencil.train.processes import is_first
     from redpencil.types import Trace
 
@@ -61,21 +75,36 @@ def sft(
     terminal.console.quiet = not is_first()
     from redpencil.train.sft import train_sft
 
+    base = read(recipe).sft if recipe else SftRecipe()
+    validation = None
+    if validate is not None:
+        validation = msgspec.structs.replace(
+            base.validation or Validation(),
+            tasks=validate,
+            every=validate_every,
+            patience=patience,
+        )
     settings = msgspec.structs.replace(
-        read(recipe).sft if recipe else SftRecipe(),
+        base,
         model=model,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
+        validation=validation,
         seed=seed,
     )
     with terminal.training_progress("Fine-tune (SFT)") as update:
         report = train_sft(traces, settings, out, update)
     terminal.console.print(
         f"{report.steps} steps on {report.tokens:,} tokens of {report.traces} traces, "
-        f"{report.action_tokens:,} of them the model's own; {report.left_out} too long.\n"
-        f"The adapter is in {out / 'adapter'}."
+        f"{report.action_tokens:,} of them the model's own; {report.left_out} too long."
     )
+    if report.best_step is not None:
+        terminal.console.print(
+            f"In validation the adapter of step {report.best_step} solved most, "
+            f"{report.solved_rate:.1%}: it is the one kept."
+        )
+    terminal.console.print(f"The adapter is in {out / 'adapter'}.")
 
 
 def rl(

@@ -13,6 +13,7 @@ from redpencil.recipes.values import (
     Lora,
     Recipe,
     SftRecipe,
+    Validation,
     Workload,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "Lora",
     "Recipe",
     "SftRecipe",
+    "Validation",
     "Workload",
     "names",
     "read",

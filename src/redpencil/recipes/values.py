@@ -24,6 +24,21 @@ class Lora(Value, frozen=True):
     dropout: Share = 0.0
 
 
+class Validation(Value, frozen=True):
+    """What a model in training is to mend, again and again, though it is not trained on it."""
+
+    tasks: str = "builtin:validation"
+    every: Count = 50
+    """Steps between validations, each of which writes a checkpoint too."""
+    patience: Count = 4
+    """So many validations in a row that are no better than the best end the training."""
+    limit: Count = 32
+    """At most so many programs."""
+    corruptions: tuple[Count, Count] = (1, 3)
+    kinds: Kinds = "all"
+    rules: EditRules = EditRules(max_turns=6, idle_turns=2)
+
+
 class SftRecipe(Value, frozen=True):
     """How to fine-tune on demonstrations."""
 
@@ -39,6 +54,8 @@ class SftRecipe(Value, frozen=True):
     """Traces with more tokens are left out (paper: 2048)."""
     checkpoint_every: Count = 25
     """Steps between checkpoints."""
+    validation: Validation | None = None
+    """With it the adapter that solves most is kept, not the last, and training may end early."""
     seed: int = 0
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from redpencil.checkers import PythonChecker
 from redpencil.engine.weights import load_base
 from redpencil.errors import UsageError
 from redpencil.recipes import SftRecipe
@@ -27,12 +28,14 @@ from redpencil.train.loop import (
     trainer_arguments,
 )
 from redpencil.train.tokens import Tokens, trace_tokens
+from redpencil.train.validation import Validator
 from redpencil.types import Trace, Value
 
 IGNORED = -100
 """The label of a token that the loss is not on."""
 _NOTHING = {"input_ids": [0], "labels": [IGNORED]}
 """A row that teaches nothing."""
+_SOLVED_RATE = "eval_solved_rate"
 _SORTED_BATCHES = 8
 """So many batches' worth of traces are sorted by length before they are cut into batches."""
 
@@ -48,6 +51,11 @@ class SftReport(Value, frozen=True):
     action_tokens: int
     """Of these, the tokens that the loss is on."""
     steps: int
+    """Steps taken: fewer than there are where validation ended the training."""
+    best_step: int | None
+    """The step whose adapter is kept; None where that is the last, nothing being validated."""
+    solved_rate: float | None
+    """What that adapter solved in validation, 0 to 1."""
 
 
 def train_sft(
@@ -58,7 +66,8 @@ def train_sft(
 ) -> SftReport:
     """Train an adapter on traces and save it as `folder/adapter`.
 
-    Checkpoints lie in `folder`; a call with the same arguments goes on from the newest.
+    Checkpoints lie in `folder`; a call with the same arguments goes on from the newest. With a
+    validation, the adapter saved is the one that solved most in it.
 
     Raises:
         UsageError: no trace fits into the context, or there is no such model.
@@ -74,41 +83,83 @@ def train_sft(
         rows += [_NOTHING] * (-len(rows) % recipe.batch)
     dataset = Dataset.from_list(rows)
     steps = math.ceil(len(order) / recipe.batch)
+    validator = None
+    held_out: list[Tokens] = []
+    if recipe.validation is not None:
+        validator = Validator(recipe.validation, recipe.model, PythonChecker(), recipe.seed)
+        held_out = [trace_tokens(trace, tokenizer) for trace in validator.demos()]
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=processes.share(recipe.batch, "a batch of"),
+        per_device_eval_batch_size=processes.share(recipe.batch, "a batch of"),
         max_steps=steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(recipe.warmup_share * steps),
         weight_decay=0.0,
         max_grad_norm=1.0,
-        save_steps=recipe.checkpoint_every,
         train_sampling_strategy="sequential",
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
+        **_saving(recipe),
     )
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=new_adapter(model, recipe.lora, recipe.seed),
         args=arguments,
         train_dataset=dataset,
+        eval_dataset=Dataset.from_list([_row(example) for example in held_out]) or None,
         processing_class=tokenizer,
         data_collator=_Padding(tokenizer.pad_token_id or 0),
         callbacks=[Journal(folder, progress)],
     )
+    if recipe.validation is not None:
+        trainer.validator = validator
+        trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
     trainer.remove_callback(PrinterCallback)
     score_only_labels(trainer.model.get_base_model())
     checkpoint = last_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save_trained(trainer, folder, recipe.model)
+    seen = order[: trainer.state.global_step * recipe.batch]
     return SftReport(
         traces=len(fitting),
         left_out=len(examples) - len(fitting),
-        tokens=sum(len(fitting[index].ids) for index in order),
-        action_tokens=sum(sum(fitting[index].is_action) for index in order),
-        steps=steps,
+        tokens=sum(len(fitting[index].ids) for index in seen),
+        action_tokens=sum(sum(fitting[index].is_action) for index in seen),
+        steps=trainer.state.global_step,
+        best_step=trainer.state.best_global_step if validator else None,
+        solved_rate=trainer.state.best_metric if validator else None,
     )
+
+
+def _saving(recipe: SftRecipe) -> dict[str, Any]:
+    """When checkpoints are written and what is kept of them."""
+    if recipe.validation is None:
+        return {"save_steps": recipe.checkpoint_every}
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": recipe.validation.every,
+        "save_steps": recipe.validation.every,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": _SOLVED_RATE,
+        "greater_is_better": True,
+        "prediction_loss_only": True,
+        "restore_callback_states_from_checkpoint": True,
+    }
+
+
+class _Trainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, whose evaluations tell the loss and what is solved."""
+
+    validator: Validator | None = None
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().evaluation_loop(*args, **kwargs)
+        if self.validator is not None:
+            model = self.accelerator.unwrap_model(self.model)
+            output.metrics[_SOLVED_RATE] = self.validator.solved_rate(model)
+        return output
 
 
 def _order(lengths: Sequence[int], recipe: SftRecipe) -> list[int]:
