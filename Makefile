@@ -32,6 +32,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/exactness.py
+	$(BIN)/python benchmarks/sft.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

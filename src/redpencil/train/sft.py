@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def train_sft(
         train_dataset=dataset,
         eval_dataset=Dataset.from_list([_row(example) for example in held_out]) or None,
         processing_class=tokenizer,
-        data_collator=_Padding(tokenizer.pad_token_id or 0),
+        data_collator=partial(_padded, pad_id=tokenizer.pad_token_id or 0),
         callbacks=[Journal(folder, progress)],
     )
     if recipe.validation is not None:
@@ -192,21 +193,20 @@ def _row(example: Tokens) -> dict[str, list[int]]:
     return {"input_ids": example.ids, "labels": labels}
 
 
-class _Padding:
-    """Puts traces of about one length into one batch, padded on the right."""
+def padded_batch(examples: Sequence[Tokens], pad_id: int) -> dict[str, torch.Tensor]:
+    """Traces as one batch (B, T), padded on the right: ids, labels, and what is no padding."""
+    return _padded([_row(example) for example in examples], pad_id)
 
-    def __init__(self, pad_id: int) -> None:
-        self._pad_id = pad_id
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        width = max(len(row["input_ids"]) for row in rows)
+def _padded(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
+    width = max(len(row["input_ids"]) for row in rows)
 
-        def padded(values: list[list[int]], filler: int) -> torch.Tensor:
-            return torch.tensor([row + [filler] * (width - len(row)) for row in values])
+    def filled(values: list[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([row + [filler] * (width - len(row)) for row in values])
 
-        ids = [row["input_ids"] for row in rows]
-        return {
-            "input_ids": padded(ids, self._pad_id),
-            "attention_mask": padded([[1] * len(row) for row in ids], 0),
-            "labels": padded([row["labels"] for row in rows], IGNORED),
-        }
+    ids = [row["input_ids"] for row in rows]
+    return {
+        "input_ids": filled(ids, pad_id),
+        "attention_mask": filled([[1] * len(row) for row in ids], 0),
+        "labels": filled([row["labels"] for row in rows], IGNORED),
+    }
