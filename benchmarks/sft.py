@@ -45,7 +45,8 @@ def batches(size: int, count: int) -> list[Batch]:
     made = demonstrate(broken_variants(tasks, 1, (1, 3), 0, PythonChecker()), PythonChecker())
     traces = [trace for trace in made if isinstance(trace, Trace)]
     tokenizer = load_tokenizer(MODEL)
-    examples = sorted((trace_tokens(t, tokenizer) for t in traces), key=lambda e: len(e.ids))
+    sequences = (tokens for trace in traces for tokens in trace_tokens(trace, tokenizer))
+    examples = sorted(sequences, key=lambda tokens: len(tokens.ids))
     chosen = examples[len(examples) // 2 - size * count // 2 :][: size * count]
     return [
         padded_batch(chosen[start : start + size], tokenizer.pad_token_id)

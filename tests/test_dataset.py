@@ -104,7 +104,8 @@ def test_tokens_are_counted_where_a_tokenizer_is_named(
     tokenizer = load_tokenizer(str(tiny_model))
 
     traces = read_jsonl(path, Trace)
-    assert card.summary.tokens == sum(len(trace_tokens(trace, tokenizer).ids) for trace in traces)
+    sequences = [tokens for trace in traces for tokens in trace_tokens(trace, tokenizer)]
+    assert card.summary.tokens == sum(len(tokens.ids) for tokens in sequences)
 
 
 def test_the_file_loads_as_a_dataset(made: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_stumbles_are_mended_and_not_learned(order: demos.Order) -> None:
     assert len(given) > len(idle) > 0
     assert not any(trace.turns[-1].given for trace in traces)
     for trace in traces:
-        mine = trace_tokens(trace, Letters())
+        (mine,) = trace_tokens(trace, Letters())
         learned = "".join(map(chr, itertools.compress(mine.ids, mine.is_action)))
         assert learned == "".join(f"{turn.action}\n" for turn in trace.turns if not turn.given)
     assert play(0) == traces

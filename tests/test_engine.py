@@ -289,7 +289,7 @@ def test_sync_takes_over_an_adapter(engine: LocalEngine, tiny_model: Path, adapt
 def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: Task) -> None:
     env = EditEnv(double, PythonChecker(), EditRules(max_turns=3))
     (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
-    tokens = trace_tokens(trace, tokenizer=None)  # nothing is encoded again
+    (tokens,) = trace_tokens(trace, tokenizer=None)  # nothing is encoded again
     decode = engine.decode
     for turn in trace.turns:
         assert decode(turn.action_ids).partition("\n")[0] == turn.action
@@ -426,7 +426,7 @@ def test_a_chats_demonstration_is_encoded_as_the_policy_would_have_met_it(
     env = SelfRepairEnv(double, PythonChecker())
     (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: answers))
     tokenizer = load_tokenizer(str(tiny_model))
-    tokens = trace_tokens(trace, tokenizer)
+    (tokens,) = trace_tokens(trace, tokenizer)
     mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
     assert tokenizer.decode(mine) == "".join(f"{answer}<end>" for answer in answers)
     messages = [
@@ -441,6 +441,30 @@ def test_a_chats_demonstration_is_encoded_as_the_policy_would_have_met_it(
     assert tokenizer.decode(tokens.ids) == wanted.removesuffix("\n")
 
 
+def test_without_history_each_turn_is_a_sequence_of_its_own(
+    engine: LocalEngine, double: Task
+) -> None:
+    rules = EditRules(max_turns=3, history=False)
+    env = EditEnv(double, PythonChecker(), rules)
+    (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
+    sequences = trace_tokens(trace, tokenizer=None)
+    assert len(sequences) == len(trace.turns) == 3
+    for turn, tokens in zip(trace.turns, sequences, strict=True):
+        assert tokens.ids == [*turn.observation_ids, *turn.action_ids]
+        assert engine.decode(turn.observation_ids) == turn.observation.text
+        assert "Task: Return twice the number." in turn.observation.text
+        assert alone(engine, turn.observation.text, seed=3).ids == turn.action_ids
+    assert engine.capacity == len(engine._free)  # every sequence is closed again
+
+
+def alone(engine: LocalEngine, text: str, seed: int) -> Sample:
+    handle = engine.open()
+    engine.append(handle, engine.encode(text))
+    (sample,) = engine.sample([(handle, sampling(seed, tokens=96))])
+    engine.close(handle)
+    return sample
+
+
 @pytest.fixture
 def demo_trace(double: Task) -> Trace:
     script = ["### REPL 2 >>>    return n * 2", "### EXIT"]
@@ -453,7 +477,7 @@ def demo_trace(double: Task) -> Trace:
 def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
     engine: LocalEngine, tiny_model: Path, demo_trace: Trace
 ) -> None:
-    tokens = trace_tokens(demo_trace, load_tokenizer(str(tiny_model)))
+    (tokens,) = trace_tokens(demo_trace, load_tokenizer(str(tiny_model)))
     mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
     assert engine.decode(mine) == "### REPL 2 >>>    return n * 2\n### EXIT\n"
     shown = "".join(turn.observation.text for turn in demo_trace.turns)

@@ -157,6 +157,19 @@ GOOD = "```python\ndef double(n):\n    return n * 2\n```"
 BAD = "```python\ndef double(n):\n    return n - 1\n```"
 
 
+def test_without_history_every_observation_is_a_whole_context(double: Task) -> None:
+    kept = play(double, BREAK, FIX, EXIT)
+    trace = play(double, BREAK, FIX, EXIT, rules=EditRules(history=False))
+    seen = [turn.observation for turn in trace.turns]
+    assert [observation.fresh for observation in seen] == [False, True, True]
+    assert seen[0] == kept.turns[0].observation
+    prompt = seen[0].text.partition("L 1 ")[0]
+    for observation, turn in zip(seen[1:], kept.turns[1:], strict=True):
+        assert observation.text == prompt + turn.observation.text
+        assert not turn.observation.fresh
+    assert rewards(trace) == rewards(kept)
+
+
 def test_self_repair_answers_in_turns_until_the_tests_pass(double: Task) -> None:
     def answers(*said: str) -> Trace:
         env = SelfRepairEnv(double, CHECKER, max_turns=3)

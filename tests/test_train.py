@@ -81,7 +81,7 @@ def sft(tiny_model: Path, traces: list[Trace], folder: Path, **changes: Any) -> 
         model=str(tiny_model), batch=2, epochs=2, context=1024, checkpoint_every=2, **changes
     )
     report = train_sft(traces, recipe, folder)
-    assert report.steps == report.traces
+    assert report.steps == report.sequences
     assert 0 < report.action_tokens < report.tokens
     return folder / "adapter"
 
@@ -445,5 +445,8 @@ def test_wrong_requests_say_what_to_do(
         train_grpo(variants, tmp_path, GrpoRecipe(credit="best"), CHECKER, tmp_path)
     with pytest.raises(UsageError, match="no broken program"):
         train_grpo([], tmp_path, GrpoRecipe(), CHECKER, tmp_path)
+    forgetful = GrpoRecipe(rules=EditRules(history=False))
+    with pytest.raises(UsageError, match="it has to keep its history"):
+        train_grpo(variants, tmp_path, forgetful, CHECKER, tmp_path)
     with pytest.raises(UsageError, match="6 broken programs are fewer than a step's 7"):
         train_grpo(variants, tmp_path, GrpoRecipe(tasks_per_step=7), CHECKER, tmp_path)

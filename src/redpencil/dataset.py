@@ -21,6 +21,7 @@ from redpencil import provenance
 from redpencil.checkers import Checker
 from redpencil.corrupt import Kinds
 from redpencil.demos import Breaker, Broken, Drop, Order, demonstrate, donors
+from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import (
     append_jsonl,
@@ -60,6 +61,8 @@ class DemosRecipe(Value, frozen=True):
     kinds: Kinds = "all"
     stumbles: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Chance that a turn is a bad command, which is shown and not taught."""
+    history: bool = True
+    """Whether all pages stay in the context, or the latest alone."""
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     """Seconds that one run of the tests has: MBPP's solutions take a hundredth of it, and programs
     that hang would else take most of the time there is."""
@@ -213,6 +216,7 @@ def make_demos(task: Task, plan: Plan, lines: Sequence[str], checker: Checker) -
             order=order,
             stumbles=plan.stumbles,
             seed=plan.seed,
+            rules=EditRules(history=plan.history),
             checkers=1,
         )
         for made in played:

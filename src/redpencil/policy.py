@@ -124,9 +124,9 @@ class HumanPolicy(FunctionPolicy):
 class ModelPolicy:
     """A language model acts through an engine that keeps its context across turns.
 
-    The context only ever grows: the ids of each observation, then the ids sampled for the action,
-    exactly as sampled. A line end that the model did not write itself is put before the next
-    observation, where it counts as the environment's.
+    The context only ever grows, unless an observation says to begin anew: the ids of each
+    observation, then the ids sampled for the action, exactly as sampled. A line end that the model
+    did not write itself is put before the next observation, where it counts as the environment's.
     """
 
     def __init__(
@@ -198,6 +198,10 @@ class _Conversation:
         self._shown: tuple[int, ...] = ()
 
     def observe(self, observation: Observation) -> None:
+        if observation.fresh:
+            self._engine.close(self.handle)
+            self.handle = self._engine.open()
+            self._ended_line = True
         bare = self.env.chat or self._ended_line
         text = observation.text if bare else f"\n{observation.text}"
         self._shown = self._engine.show(self.handle, text, chat=self.env.chat)

@@ -96,13 +96,15 @@ class Verdict(Value, frozen=True):
         return self.status is Status.PASSED and self.hidden_passed == self.hidden_total
 
 
-class Observation(Value, frozen=True):
+class Observation(Value, frozen=True, omit_defaults=True):
     """What the policy is shown before it acts."""
 
     text: str
     """Exactly what is appended to the policy's context."""
     page: Page
     """The page as it stands."""
+    fresh: bool = False
+    """Whether the policy is to forget all that came before, so that `text` is its whole context."""
 
 
 class Turn(Value, frozen=True):

@@ -14,6 +14,7 @@ from redpencil.cli.options import (
     BudgetTokens,
     Corruptions,
     Dialect,
+    History,
     Kinds,
     Model,
     RecipeFile,
@@ -97,6 +98,7 @@ def demos(
             help="Chance that a turn is a bad command, which is shown and not taught.",
         ),
     ] = 0.0,
+    history: History = True,
     timeout: Timeout = 0.5,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
@@ -124,6 +126,7 @@ def demos(
         corruptions=corruption_range(corruptions),
         kinds=kinds,
         stumbles=stumbles,
+        history=history,
         seed=seed,
         timeout=timeout,
         tokenizer=tokenizer,

@@ -50,6 +50,12 @@ MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.
 IdleTurns = Annotated[
     int | None, typer.Option(min=1, help="End an episode after so many turns without a change.")
 ]
+History = Annotated[
+    bool,
+    typer.Option(
+        "--history/--no-history", help="Keep all pages in the context, or the latest alone."
+    ),
+]
 Source = Annotated[
     str,
     typer.Argument(

@@ -16,6 +16,7 @@ from redpencil.cli.options import (
     Constrained,
     Corruptions,
     Dialect,
+    History,
     IdleTurns,
     Kinds,
     Limit,
@@ -72,6 +73,7 @@ class EvalOptions:
     kinds: Kinds = "all"
     max_turns: MaxTurns = 10
     idle_turns: IdleTurns = None
+    history: History = True
     seed: Seed = 0
 
     def plan(self) -> Plan:
@@ -93,7 +95,10 @@ class EvalOptions:
             temperature=self.temperature,
             constrained=self.constrained,
             rules=msgspec.structs.replace(
-                rules, max_turns=self.max_turns, idle_turns=self.idle_turns
+                rules,
+                max_turns=self.max_turns,
+                idle_turns=self.idle_turns,
+                history=self.history,
             ),
             limit=self.limit,
             variants=self.variants,

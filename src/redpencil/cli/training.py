@@ -96,7 +96,7 @@ def sft(
     with terminal.training_progress("Fine-tune (SFT)") as update:
         report = train_sft(traces, settings, out, update)
     terminal.console.print(
-        f"{report.steps} steps on {report.tokens:,} tokens of {report.traces} traces, "
+        f"{report.steps} steps on {report.tokens:,} tokens in {report.sequences} sequences, "
         f"{report.action_tokens:,} of them the model's own; {report.left_out} too long."
     )
     if report.best_step is not None:

@@ -59,8 +59,7 @@ class EditEnv:
         self._page = broken_page(self.task)
         self._verdict = judge(self._checker, self._page, self.task)
         self._paid = self._verdict.solved
-        prompt = EDIT_PROMPT.format(prompt=self.task.prompt, tests="\n".join(self.task.tests))
-        return self._observe(prompt, "")
+        return self._observe("", first=True)
 
     def step(self, action: str) -> Step:
         rule = self.rules.reward
@@ -93,13 +92,17 @@ class EditEnv:
         elif self._turns >= self.rules.max_turns or self._idle == self.rules.idle_turns:
             end = "truncated"
             reward += rule.no_exit
-        return Step(self._observe("", error), edit, error, self._verdict, reward, end)
+        return Step(self._observe(error), edit, error, self._verdict, reward, end)
 
     def cut_short(self) -> float:
         return self.rules.reward.no_exit
 
-    def _observe(self, prefix: str, error: str) -> Observation:
+    def _observe(self, error: str, *, first: bool = False) -> Observation:
         feedback = self._verdict.detail or PASS_MESSAGE
         if error:
             feedback = f"Not a valid command: {error}\n{feedback}"
-        return Observation(prefix + editor.render(self._page, feedback), self._page)
+        text = editor.render(self._page, feedback)
+        if first or not self.rules.history:
+            tests = "\n".join(self.task.tests)
+            text = EDIT_PROMPT.format(prompt=self.task.prompt, tests=tests) + text
+        return Observation(text, self._page, fresh=not (first or self.rules.history))

@@ -34,6 +34,8 @@ class EditRules(Value, frozen=True):
     """Of editing, or of answers in turns."""
     idle_turns: int | None = None
     """So many turns in a row that leave the page as it was end the episode as a limit does."""
+    history: bool = True
+    """Whether the policy keeps all pages in its context, or sees the task and the latest page."""
     until_solved: bool = False
     """End as soon as the visible tests pass, without waiting for EXIT."""
     reward: RewardRule = msgspec.field(default_factory=RewardRule)

@@ -78,6 +78,8 @@ def train_grpo(
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
     if recipe.vllm != "off" and recipe.method != "coe":
         raise UsageError(f"vLLM samples edits only: leave out --vllm, or --method {recipe.method}")
+    if not recipe.rules.history:
+        raise UsageError("a trace is trained on as one sequence, so it has to keep its history")
     if len(variants) < recipe.tasks_per_step:
         raise UsageError(
             f"{len(variants)} broken programs are fewer than a step's {recipe.tasks_per_step}: "

@@ -44,9 +44,10 @@ _SORTED_BATCHES = 8
 class SftReport(Value, frozen=True):
     """What a fine-tuning came to."""
 
-    traces: int
+    sequences: int
+    """One a trace, or one a turn where only the latest page is kept."""
     left_out: int
-    """Traces longer than the context."""
+    """Sequences longer than the context."""
     tokens: int
     """Tokens seen, over all epochs."""
     action_tokens: int
@@ -74,7 +75,7 @@ def train_sft(
         UsageError: no trace fits into the context, or there is no such model.
     """
     model, tokenizer = load_base(recipe.model)
-    examples = [trace_tokens(trace, tokenizer) for trace in traces]
+    examples = [tokens for trace in traces for tokens in trace_tokens(trace, tokenizer)]
     fitting = [example for example in examples if len(example.ids) <= recipe.context]
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")
@@ -88,7 +89,7 @@ def train_sft(
     held_out: list[Tokens] = []
     if recipe.validation is not None:
         validator = Validator(recipe.validation, recipe.model, PythonChecker(), recipe.seed)
-        held_out = [trace_tokens(trace, tokenizer) for trace in validator.demos()]
+        held_out = [t for trace in validator.demos() for t in trace_tokens(trace, tokenizer)]
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=processes.share(recipe.batch, "a batch of"),
@@ -124,7 +125,7 @@ def train_sft(
     save_trained(trainer, folder, recipe.model)
     seen = order[: trainer.state.global_step * recipe.batch]
     return SftReport(
-        traces=len(fitting),
+        sequences=len(fitting),
         left_out=len(examples) - len(fitting),
         tokens=sum(len(fitting[index].ids) for index in seen),
         action_tokens=sum(sum(fitting[index].is_action) for index in seen),

@@ -10,15 +10,17 @@ from redpencil.types import Trace
 
 
 class Tokens(NamedTuple):
-    """A trace as one sequence of tokens."""
+    """A sequence of tokens, as a policy saw and wrote it."""
 
     ids: list[int]
     is_action: list[bool]
     """True for the model's own tokens, False for what it was shown or given."""
 
 
-def trace_tokens(trace: Trace, tokenizer: Any) -> Tokens:
+def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
     """The tokens of a trace: exactly those sampled, where a model with tokens acted.
+
+    It is one sequence, or one for each time that the policy was to begin anew.
 
     A demonstration has no sampled tokens: observations and actions are encoded piece by piece, as
     a policy would have received and written them, with what ends each action: a line end or, in a
@@ -35,9 +37,11 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> Tokens:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    ids: list[int] = []
-    is_action: list[bool] = []
+    sequences: list[Tokens] = []
     for turn in trace.turns:
+        if turn.observation.fresh or not sequences:
+            sequences.append(Tokens([], []))
+        ids, is_action = sequences[-1]
         text = turn.observation.text
         if chat:
             text = _message(tokenizer, text, first=not ids)
@@ -45,7 +49,7 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> Tokens:
         said = list(turn.action_ids) or encode(f"{turn.action}{end}")
         ids += shown + said
         is_action += [False] * len(shown) + [not turn.given] * len(said)
-    return Tokens(ids, is_action)
+    return sequences
 
 
 def _message(tokenizer: Any, text: str, *, first: bool) -> str:
