@@ -1,32 +1,24 @@
 """The whole pipeline of a recipe in a row, from tasks to report; unless told otherwise, small.
 
-Each stage leaves a file or folder that says it is done; started again, the quickstart goes on with
-the first stage that is not, and that stage from its own last checkpoint.
+Started again, it goes on with the first stage that is not done.
 """
 
 from __future__ import annotations
 
-import itertools
-import shlex
 import time
 from pathlib import Path
 from typing import Literal, get_args
 
-import msgspec
-
-from redpencil import demos, provenance, terminal
+from redpencil import pipeline, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
-from redpencil.dataset import Plan as DemosPlan
-from redpencil.dataset import tasks_sha256, write_demos
 from redpencil.env import Method
 from redpencil.errors import UsageError
-from redpencil.evaluate import RESULTS, Plan, Results, evaluate, make_policy
+from redpencil.evaluate import RESULTS, Results
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
 from redpencil.recipes import Recipe, read
 from redpencil.report.entries import NAMES
-from redpencil.sandbox import Limits
-from redpencil.tasks import load, load_other_splits
-from redpencil.types import Task, Trace, Value
+from redpencil.tasks import load
+from redpencil.types import Task, Value
 
 _Section = Literal["demos", "grpo", "eval"]
 
@@ -59,10 +51,10 @@ def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "")
     run.claim(command)
     started = time.perf_counter()
     run.make_tasks()
-    run.make_demos()
+    demonstrations = run.make_demos()
     run.evaluate("direct", "direct", None)
     run.evaluate("base", "coe", None)
-    sft = run.train_sft()
+    sft = run.train_sft(demonstrations)
     run.evaluate("sft", "coe", sft)
     grpo = run.train_grpo(sft)
     run.evaluate("grpo", "coe", grpo)
@@ -106,80 +98,21 @@ class _Run:
                 terminal.console.print(f"[bold]Tasks[/]  {section}: {found.summary}")
                 write_jsonl(path, found.tasks)
 
-    def make_demos(self) -> None:
-        if (self.folder / "demos.json").exists():
-            return
-        recipe = self.recipe.demos
+    def make_demos(self) -> Path:
         tasks = read_jsonl(self._tasks("demos"), Task)
-        plan = DemosPlan(
-            **msgspec.structs.asdict(recipe),
-            tasks_sha256=tasks_sha256(tasks),
-            seed=self.recipe.seed,
-        )
-        with terminal.demos_progress(len(tasks)) as on_task:
-            card = write_demos(
-                self.folder / "demos.jsonl",
-                plan,
-                tasks,
-                load_other_splits(recipe.tasks),
-                PythonChecker(Limits(wall=recipe.timeout)),
-                on_task=on_task,
-            )
-        terminal.console.print(terminal.demos_summary(card.summary), style="dim")
+        return pipeline.make_demos(self.recipe, tasks, self.folder / "demos.jsonl")
 
-    def evaluate(self, label: str, method: Method, adapter: Path | None) -> Results:
-        folder = self.folder / "eval" / label
-        if (folder / RESULTS).exists():
-            return read_json(folder / RESULTS, Results)
-        recipe = self.recipe.eval
-        plan = Plan(
-            method=method,
-            tasks=recipe.tasks,
-            base_model=self.recipe.model,
-            adapter=str(adapter) if adapter else None,
-            samples=recipe.samples,
-            temperature=recipe.temperature,
-            constrained=recipe.constrained and method == "coe",
-            rules=recipe.rules,
-            limit=recipe.limit,
-            variants=recipe.variants,
-            corruptions=recipe.corruptions,
-            kinds=recipe.kinds,
-            seed=self.recipe.seed,
-        )
-        broken = self._broken("eval", recipe.variants, plan.seed, recipe.limit)
-        policy = make_policy(plan)
-        title, total = f"Evaluate: {NAMES[label]}", len(broken) * plan.samples
-        with terminal.solved_progress(title, total) as on_trace:
-            return evaluate(
-                plan,
-                broken,
-                policy,
-                self.checker,
-                folder,
-                command=eval_command(plan, self.folder / "eval" / label),
-                on_trace=on_trace,
-            )
-
-    def train_sft(self) -> Path:
-        folder = self.folder / "sft"
-        if not (folder / "adapter").exists():
-            from redpencil.train.sft import train_sft
-
-            traces = read_jsonl(self.folder / "demos.jsonl", Trace)
-            with terminal.training_progress("Fine-tune on them (SFT)") as update:
-                train_sft(traces, self.recipe.sft, folder, update)
-        return folder / "adapter"
+    def train_sft(self, demonstrations: Path) -> Path:
+        return pipeline.fine_tune(self.recipe, demonstrations, self.folder / "sft")
 
     def train_grpo(self, start: Path) -> Path:
-        folder = self.folder / "grpo"
-        if not (folder / "adapter").exists():
-            from redpencil.train.grpo import train_grpo
+        tasks = read_jsonl(self._tasks("grpo"), Task)
+        return pipeline.reinforce(self.recipe, tasks, start, self.checker, self.folder / "grpo")
 
-            variants = self._broken("grpo", 1, self.recipe.seed + 1)
-            with terminal.training_progress("Reinforce (GRPO)") as update:
-                train_grpo(variants, start, self.recipe.grpo, self.checker, folder, update)
-        return folder / "adapter"
+    def evaluate(self, label: str, method: Method, adapter: Path | None) -> None:
+        tasks, folder = read_jsonl(self._tasks("eval"), Task), self.folder / "eval" / label
+        title = f"Evaluate: {NAMES[label]}"
+        pipeline.evaluate_on(self.recipe, tasks, method, adapter, self.checker, folder, title)
 
     def report(self) -> Path:
         from redpencil.report import from_folder, write
@@ -204,32 +137,3 @@ class _Run:
 
     def _tasks(self, section: _Section) -> Path:
         return self.folder / "tasks" / f"{section}.jsonl"
-
-    def _broken(
-        self, section: _Section, per_task: int, seed: int, limit: int | None = None
-    ) -> list[demos.Broken]:
-        recipe = getattr(self.recipe, section)
-        tasks = read_jsonl(self._tasks(section), Task)
-        made = demos.broken_variants(
-            tasks, per_task, recipe.corruptions, seed, self.checker, kinds=recipe.kinds
-        )
-        return list(itertools.islice(made, limit))
-
-
-def eval_command(plan: Plan, folder: Path) -> str:
-    """The command line that makes an evaluation's numbers again."""
-    words = ["redpencil", "eval", plan.tasks, "--method", plan.method, "--model", plan.base_model]
-    if plan.adapter:
-        words += ["--adapter", plan.adapter]
-    words += ["--variants", str(plan.variants), "--samples", str(plan.samples)]
-    words += ["--corruptions", "-".join(map(str, plan.corruptions)), "--kinds", plan.kinds]
-    words += ["--max-turns", str(plan.rules.max_turns), "--seed", str(plan.seed)]
-    if plan.rules.idle_turns is not None:
-        words += ["--idle-turns", str(plan.rules.idle_turns)]
-    if plan.limit is not None:
-        words += ["--limit", str(plan.limit)]
-    if plan.temperature:
-        words += ["--temperature", str(plan.temperature)]
-    if plan.constrained:
-        words.append("--constrained")
-    return shlex.join([*words, "--out", str(folder)])

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redpencil
-from redpencil.cli import data, files, recipes, sandbox, traces, training
+from redpencil.cli import ablation, data, files, recipes, sandbox, traces, training
 from redpencil.errors import RedpencilError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command()(data.demos)
 app.command()(data.faults)
 app.command()(training.sft)
 app.command()(training.rl)
+app.command()(ablation.ablate)
 app.command("eval")(traces.evaluate)
 app.command()(traces.rollout)
 app.command()(traces.play)

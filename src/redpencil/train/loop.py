@@ -16,11 +16,11 @@ from transformers import TrainerCallback, TrainingArguments
 from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.recipes import Lora
+from redpencil.train import ADAPTER
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Told after each optimiser step: steps done, steps in all, and the newest metrics."""
 
-ADAPTER = "adapter"
 METRICS = "metrics.jsonl"
 
 

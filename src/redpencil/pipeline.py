@@ -1,0 +1,154 @@
+"""The stages of a recipe, from tasks to an evaluation, each in a file or folder of its own.
+
+A stage that is done is not done again, and one that was interrupted goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from redpencil import demos, terminal
+from redpencil.checkers import Checker, PythonChecker
+from redpencil.dataset import Plan as DemosPlan
+from redpencil.dataset import tasks_sha256, write_demos
+from redpencil.env import Method
+from redpencil.evaluate import RESULTS, Plan, Results, evaluate, make_policy
+from redpencil.files import read_json, read_jsonl
+from redpencil.recipes import EvalSection, GrpoSection, Recipe
+from redpencil.sandbox import Limits
+from redpencil.tasks import load_other_splits
+from redpencil.train import ADAPTER
+from redpencil.types import Task, Trace
+
+
+def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path) -> Path:
+    """Make a recipe's demonstrations of tasks; returns the file of traces, as given."""
+    if path.with_suffix(".json").exists():
+        return path
+    plan = DemosPlan(
+        **msgspec.structs.asdict(recipe.demos),
+        tasks_sha256=tasks_sha256(tasks),
+        seed=recipe.seed,
+    )
+    with terminal.demos_progress(len(tasks)) as on_task:
+        card = write_demos(
+            path,
+            plan,
+            tasks,
+            load_other_splits(recipe.demos.tasks),
+            PythonChecker(Limits(wall=recipe.demos.timeout)),
+            on_task=on_task,
+        )
+    terminal.console.print(terminal.demos_summary(card.summary), style="dim")
+    return path
+
+
+def fine_tune(recipe: Recipe, demonstrations: Path, folder: Path) -> Path:
+    """Fine-tune a recipe's model on a file of demonstrations; returns the adapter's folder."""
+    if not (folder / ADAPTER).exists():
+        from redpencil.train.sft import train_sft
+
+        traces = read_jsonl(demonstrations, Trace)
+        with terminal.training_progress("Fine-tune on them (SFT)") as update:
+            train_sft(traces, recipe.sft, folder, update)
+    return folder / ADAPTER
+
+
+def reinforce(
+    recipe: Recipe, tasks: Sequence[Task], start: Path, checker: Checker, folder: Path
+) -> Path:
+    """Train an adapter further on tasks broken anew; returns the new adapter's folder."""
+    if not (folder / ADAPTER).exists():
+        from redpencil.train.grpo import train_grpo
+
+        variants = break_programs(recipe.grpo, tasks, recipe.seed + 1, checker)
+        with terminal.training_progress("Reinforce (GRPO)") as update:
+            train_grpo(variants, start, recipe.grpo, checker, folder, update)
+    return folder / ADAPTER
+
+
+def evaluate_on(
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    method: Method,
+    adapter: Path | None,
+    checker: Checker,
+    folder: Path,
+    title: str,
+) -> Results:
+    """Let a recipe's model, with an adapter or without, repair the recipe's programs.
+
+    Args:
+        title: stands beside the progress bar.
+    """
+    if (folder / RESULTS).exists():
+        return read_json(folder / RESULTS, Results)
+    section = recipe.eval
+    plan = Plan(
+        method=method,
+        tasks=section.tasks,
+        base_model=recipe.model,
+        adapter=str(adapter) if adapter else None,
+        samples=section.samples,
+        temperature=section.temperature,
+        constrained=section.constrained and method == "coe",
+        rules=section.rules,
+        limit=section.limit,
+        variants=section.variants,
+        corruptions=section.corruptions,
+        kinds=section.kinds,
+        seed=recipe.seed,
+    )
+    broken = break_programs(section, tasks, plan.seed, checker, section.variants, section.limit)
+    policy = make_policy(plan)
+    with terminal.solved_progress(title, len(broken) * plan.samples) as on_trace:
+        return evaluate(
+            plan,
+            broken,
+            policy,
+            checker,
+            folder,
+            command=eval_command(plan, folder),
+            on_trace=on_trace,
+        )
+
+
+def break_programs(
+    section: GrpoSection | EvalSection,
+    tasks: Sequence[Task],
+    seed: int,
+    checker: Checker,
+    per_task: int = 1,
+    limit: int | None = None,
+) -> list[demos.Broken]:
+    """Programs broken as a section of a recipe says."""
+    made = demos.broken_variants(
+        tasks, per_task, section.corruptions, seed, checker, kinds=section.kinds
+    )
+    return list(itertools.islice(made, limit))
+
+
+def eval_command(plan: Plan, folder: Path) -> str:
+    """The command line that makes an evaluation's numbers again."""
+    words = ["redpencil", "eval", plan.tasks, "--method", plan.method, "--model", plan.base_model]
+    if plan.adapter:
+        words += ["--adapter", plan.adapter]
+    words += ["--variants", str(plan.variants), "--samples", str(plan.samples)]
+    words += ["--corruptions", "-".join(map(str, plan.corruptions)), "--kinds", plan.kinds]
+    words += ["--max-turns", str(plan.rules.max_turns), "--seed", str(plan.seed)]
+    if plan.rules.idle_turns is not None:
+        words += ["--idle-turns", str(plan.rules.idle_turns)]
+    if not plan.rules.history:
+        words.append("--no-history")
+    if plan.limit is not None:
+        words += ["--limit", str(plan.limit)]
+    if plan.temperature:
+        words += ["--temperature", str(plan.temperature)]
+    if plan.constrained:
+        words.append("--constrained")
+    return shlex.join([*words, "--out", str(folder)])

@@ -1,0 +1,96 @@
+"""Ablations: what is varied, what runs have in common, and the table in the end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from made import trace
+from redpencil import ablate
+from redpencil.files import read_json
+from redpencil.recipes import Recipe, read
+
+QUICKSTART = read("quickstart")
+
+
+@pytest.mark.parametrize("axis", ablate.AXES)
+def test_the_values_of_an_axis_differ_in_what_they_name_and_in_nothing_else(axis: str) -> None:
+    changed = ablate.variants(QUICKSTART, axis)
+    assert len(changed) > 1
+    assert len({msgspec.json.encode(recipe) for recipe in changed.values()}) == len(changed)
+    settings = ablate.AXES[axis].values
+    keys = {frozenset(values) for values in settings.values()}
+    assert len(keys) == 1, "each value sets all keys, whatever the recipe has"
+    first = next(iter(settings.values()))
+    for recipe in changed.values():
+        assert ablate.with_settings(recipe, first) == changed[next(iter(changed))]
+
+
+def test_what_runs_have_in_common_is_done_once() -> None:
+    seeds = range(2)
+    assert ablate.cost(QUICKSTART, ["credit"], seeds) == (2, 8, 8)
+    assert ablate.cost(QUICKSTART, ["decoding"], seeds) == (2, 0, 4)
+    assert ablate.cost(QUICKSTART, ["order"], seeds) == (4, 0, 4)
+    # The recipe's own order is among the fine-tunings that the credit rules start from.
+    assert ablate.cost(QUICKSTART, ["order", "credit"], seeds) == (4, 8, 12)
+
+
+def test_a_task_counts_once_whatever_the_seeds() -> None:
+    traces = [trace([0.0], of=name, solved=solved) for name, solved in
+              [("a", True), ("a", False), ("a", True), ("b", False)]]  # fmt: skip
+    assert ablate.solved_by_task(traces) == {"a": Fraction(2, 3), "b": Fraction(0)}
+
+
+def test_a_dry_run_says_what_there_is_to_run(
+    redpencil: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = redpencil("ablate", "credit", "--seeds", 2, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "credit (paper, outcome, returns, page-groups)" in done.stdout
+    assert "2 fine-tunings, 8 trainings by GRPO and 8 evaluations" in done.stdout
+    assert not list(tmp_path.iterdir())
+    wrong = redpencil("ablate", "credits", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "nothing called 'credits' to vary; did you mean credit?" in wrong.stderr
+
+
+@pytest.fixture
+def tiny_recipe(tiny_model: Path) -> Recipe:
+    return ablate.with_settings(
+        QUICKSTART,
+        {
+            "model": str(tiny_model),
+            "demos.tasks": "builtin:validation",
+            "demos.per_task": 1,
+            "sft.model": str(tiny_model),
+            "sft.batch": 16,
+            "eval.limit": 2,
+            "eval.variants": 1,
+            "eval.rules.max_turns": 2,
+        },
+    )
+
+
+def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    found = ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path)
+    assert [(row.axis, row.value) for row in found.rows] == [
+        ("decoding", "free"),
+        ("decoding", "constrained"),
+        ("context", "history"),
+        ("context", "latest-page"),
+    ]
+    for row in found.rows:
+        assert (row.against_first is None) == (row.value in ("free", "history"))
+        assert row.ci95[0] <= row.solved <= row.ci95[1]
+        assert 2 <= row.tasks <= 4
+    assert read_json(tmp_path / ablate.RESULTS, ablate.Ablation) == found
+    names = sorted(path.name.partition("-")[0] for path in tmp_path.iterdir() if path.is_dir())
+    assert names == ["demos"] * 4 + ["eval"] * 6 + ["sft"] * 4
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.*")}
+    assert ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path) == found
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
