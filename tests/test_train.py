@@ -12,7 +12,8 @@ import torch
 
 from redpencil import demos
 from redpencil.checkers import PythonChecker
-from redpencil.engine.weights import load_adapter, load_base
+from redpencil.engine.export import export_adapter, export_model
+from redpencil.engine.weights import load_adapter, load_base, load_model
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
@@ -169,6 +170,31 @@ def test_the_validator_lets_the_model_play_as_it_stands(
 def start(tiny_model: Path, traces: list[Trace], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter far enough from none."""
     return sft(tiny_model, traces, tmp_path_factory.mktemp("sft"), learning_rate=5e-3)
+
+
+def test_an_adapter_is_exported_at_half_its_size_or_merged_into_its_model(
+    tiny_model: Path, start: Path, tmp_path: Path
+) -> None:
+    export_adapter(start, tmp_path / "deep" / "small")
+    small = weights(tmp_path / "deep" / "small")
+    for name, tensor in weights(start).items():
+        assert torch.equal(small[name], tensor.to(torch.bfloat16)), name
+    ids = torch.arange(1, 30)[None]
+    with torch.inference_mode():
+        tuned = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
+        wanted = tuned(input_ids=ids).logits
+        rounded: Any = load_model(str(tiny_model), tmp_path / "deep" / "small", torch.float32)[0]
+        assert torch.allclose(rounded(input_ids=ids).logits, wanted, atol=0.05)
+        export_model(str(tiny_model), start, tmp_path / "merged")
+        merged: Any = load_base(str(tmp_path / "merged"), torch.float32)[0]
+        assert torch.allclose(merged(input_ids=ids).logits, wanted, atol=0.05)
+        plain: Any = load_base(str(tiny_model), torch.float32)[0]
+        assert not torch.allclose(plain(input_ids=ids).logits, wanted, atol=0.05)
+    with pytest.raises(UsageError, match="is there already"):
+        export_adapter(start, tmp_path / "merged")
+    with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
+        export_adapter(tmp_path, tmp_path / "other")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "merged"}
 
 
 LOGGED = """

@@ -74,7 +74,7 @@ def repair(
     task = repair_task(text, *_tests(tests, file), prompt or DEFAULT_PROMPT)
     with _files_checker(timeout) as checker:
         require_broken(task, checker)
-        weights = load_model(model, adapter or _trained_adapter(model))
+        weights = load_model(model, adapter or _default_adapter(model))
         from redpencil.engine.local import LocalEngine
         from redpencil.policy import ModelPolicy
 
@@ -99,17 +99,11 @@ def repair(
         terminal.console.print(f"Written to {file}.")
 
 
-def _trained_adapter(model: str) -> Path | None:
-    """The adapter that the quickstart trained, for the model that it trains."""
-    if model != "smollm2-135m":
-        return None
-    adapter = Path("runs/quickstart/grpo/adapter")
-    if not adapter.is_dir():
-        raise UsageError(
-            "no trained adapter here: name one with --adapter, or let `redpencil quickstart` "
-            f"train one into {adapter}"
-        )
-    return adapter
+def _default_adapter(model: str) -> Path | None:
+    """The adapter on board, for the model that it is for."""
+    from redpencil.engine.weights import ALIAS, ON_BOARD
+
+    return Path(ON_BOARD) if model == ALIAS else None
 
 
 def _program(path: Path) -> str:

@@ -37,7 +37,13 @@ BudgetTokens = Annotated[
     int | None,
     typer.Option(min=1, help="Send the server nothing more after so many tokens, prompts' too."),
 ]
-Adapter = Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter for the model.")]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER|on-board",
+        help="LoRA adapter for the model; on-board is the one that comes with redpencil.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Settles everything random.")]
 Tests = Annotated[Path, typer.Option(help="File of asserts, or of tests as pytest runs them.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds that one run of the tests has.")]

@@ -107,6 +107,32 @@ def sft(
     terminal.console.print(f"The adapter is in {out / 'adapter'}.")
 
 
+def export(
+    adapter: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER|on-board", help="The adapter, as `sft` and `rl` make it."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not be there yet.")],
+    model: Model = "smollm2-135m",
+    merged: Annotated[
+        bool,
+        typer.Option(
+            "--merged", help="Write the whole model with the adapter merged in, and its tokenizer."
+        ),
+    ] = False,
+) -> None:
+    """Write a trained adapter, or the model merged with it, in bfloat16 for other programs."""
+    from redpencil.engine.export import export_adapter, export_model
+    from redpencil.terminal import console
+
+    if merged:
+        export_model(model, adapter, out)
+    else:
+        export_adapter(adapter, out)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    console.print(f"{size / 1e6:.1f} MB in {out}", soft_wrap=True)
+
+
 def rl(
     sources: Annotated[
         list[str], typer.Option("--tasks", help="Task source; of several, programs are mixed.")

