@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from redpencil import demos
 from redpencil.checkers import PythonChecker
 from redpencil.engine.export import export_adapter, export_model
-from redpencil.engine.weights import load_adapter, load_base, load_model
+from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
@@ -25,6 +26,7 @@ from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import last_checkpoint, mixed_precision
 from redpencil.train.sft import train_sft
+from redpencil.train.tokens import foreign, trace_tokens
 from redpencil.train.validation import Validator
 from redpencil.types import Trace
 
@@ -99,6 +101,14 @@ def test_sft_learns_logs_and_saves_an_adapter(
         "adapter_config.json",
         "adapter_model.safetensors",
     }
+
+
+def test_what_another_model_sampled_is_encoded_anew(tiny_model: Path, traces: list[Trace]) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    turns = [msgspec.structs.replace(turn, action_ids=(1, 2)) for turn in traces[0].turns]
+    sampled = msgspec.structs.replace(traces[0], policy="another", turns=tuple(turns))
+    assert trace_tokens(sampled, tokenizer) != trace_tokens(traces[0], tokenizer)
+    assert trace_tokens(foreign(sampled), tokenizer) == trace_tokens(traces[0], tokenizer)
 
 
 def test_sft_goes_on_from_its_last_whole_checkpoint(

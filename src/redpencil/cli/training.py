@@ -41,6 +41,9 @@ def quickstart(
 def sft(
     demos: Annotated[Path, typer.Option(help="File of demonstrations (JSON lines).")],
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
+    solved: Annotated[
+        bool, typer.Option("--solved", help="Train on the traces that end solved, no others.")
+    ] = False,
     recipe: RecipeFile = None,
     model: Model = "smollm2-135m",
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
@@ -71,6 +74,8 @@ def sft(
     from redpencil.types import Trace
 
     traces = read_jsonl(demos, Trace)
+    if solved:
+        traces = [trace for trace in traces if trace.solved]
     require_torch()
     terminal.console.quiet = not is_first()
     from redpencil.train.sft import train_sft
@@ -105,6 +110,24 @@ def sft(
             f"{report.solved_rate:.1%}: it is the one kept."
         )
     terminal.console.print(f"The adapter is in {out / 'adapter'}.")
+
+
+def thoughts(
+    source: Annotated[str, typer.Argument(help="s1k, or s1k:FOLDER.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
+) -> None:
+    """Turn a data set of reasoning in words into traces that `sft` trains on."""
+    from redpencil.errors import UsageError
+    from redpencil.files import write_jsonl
+    from redpencil.terminal import console
+    from redpencil.thoughts import s1k
+
+    name, _, folder = source.partition(":")
+    if name != "s1k":
+        raise UsageError(f"no data set of thoughts {name!r}; there is s1k[:FOLDER]")
+    traces = s1k(Path(folder) if folder else None)
+    write_jsonl(out, traces)
+    console.print(f"{len(traces)} traces in {out}", soft_wrap=True)
 
 
 def export(

@@ -28,7 +28,7 @@ from redpencil.train.loop import (
     save_trained,
     trainer_arguments,
 )
-from redpencil.train.tokens import Tokens, trace_tokens
+from redpencil.train.tokens import Tokens, foreign, trace_tokens
 from redpencil.train.validation import Validator
 from redpencil.types import Trace, Value
 
@@ -75,7 +75,8 @@ def train_sft(
         UsageError: no trace fits into the context, or there is no such model.
     """
     model, tokenizer = load_base(recipe.model)
-    examples = [tokens for trace in traces for tokens in trace_tokens(trace, tokenizer)]
+    readable = [t if t.policy == recipe.model else foreign(t) for t in traces]
+    examples = [tokens for trace in readable for tokens in trace_tokens(trace, tokenizer)]
     fitting = [example for example in examples if len(example.ids) <= recipe.context]
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")

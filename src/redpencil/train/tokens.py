@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from redpencil.engine.chat import first_message, next_message
 from redpencil.env import CHATS
 from redpencil.types import Trace
@@ -50,6 +52,15 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
         ids += shown + said
         is_action += [False] * len(shown) + [not turn.given] * len(said)
     return sequences
+
+
+def foreign(trace: Trace) -> Trace:
+    """The trace as another model's words, to be encoded anew: its ids mean nothing to this one."""
+    turns = (
+        msgspec.structs.replace(turn, observation_ids=(), action_ids=(), logprobs=())
+        for turn in trace.turns
+    )
+    return msgspec.structs.replace(trace, turns=tuple(turns))
 
 
 def _message(tokenizer: Any, text: str, *, first: bool) -> str:
