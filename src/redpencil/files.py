@@ -93,13 +93,20 @@ def read_jsonl(path: Path, type: type[T], *, torn_tail: bool = False) -> list[T]
 
 def each_jsonl(path: Path, type: type[T], *, torn_tail: bool = False) -> Iterator[T]:
     """As `read_jsonl`, one value at a time, for files that are better not held in memory."""
+    return (value for _, value in numbered_jsonl(path, type, torn_tail=torn_tail))
+
+
+def numbered_jsonl(
+    path: Path, type: type[T], *, torn_tail: bool = False
+) -> Iterator[tuple[int, T]]:
+    """As `each_jsonl`, each value with the number of its line, for those who find fault with it."""
     try:
         with path.open("r+b" if torn_tail else "rb") as file:
             for number, line in enumerate(file, 1):
                 if torn_tail and not line.endswith(b"\n"):
                     file.truncate(file.tell() - len(line))
                 elif line.strip():
-                    yield _decode(line, type, f"{path}, line {number}")
+                    yield number, _decode(line, type, f"{path}, line {number}")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 

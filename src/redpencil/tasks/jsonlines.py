@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from redpencil.errors import DataError
-from redpencil.files import read_jsonl
+from redpencil.files import numbered_jsonl
 from redpencil.sandbox import can_be_hidden
 from redpencil.tasks.source import TaskSet, counted
 from redpencil.types import Task
@@ -18,10 +18,9 @@ def from_file(path: Path) -> TaskSet:
     Raises:
         DataError: names the file, the line and the field that are wrong.
     """
-    tasks = read_jsonl(path, Task)
-    numbers = [n for n, line in enumerate(path.read_bytes().split(b"\n"), 1) if line.strip()]
+    tasks: list[Task] = []
     seen: dict[str, int] = {}
-    for number, task in zip(numbers, tasks, strict=True):
+    for number, task in numbered_jsonl(path, Task):
         where = f"{path}, line {number}"
         if task.id in seen:
             raise DataError(f"{where}: `id` {task.id!r} is taken by line {seen[task.id]} already")
@@ -44,4 +43,5 @@ def from_file(path: Path) -> TaskSet:
                     f"{where}: `hidden_tests[{index}]` cannot be split into a call and what is "
                     "expected of it, so that a program could read it: move it to `tests`"
                 )
+        tasks.append(task)
     return TaskSet(tuple(tasks), f"{counted(len(tasks), 'task')} from {path}")

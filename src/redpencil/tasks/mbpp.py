@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
-from redpencil.errors import DataError, MissingDependency, UsageError
-from redpencil.files import read_jsonl
+from redpencil.tasks.hub import Dataset
 from redpencil.tasks.source import TaskSet, counted, tidy
 from redpencil.types import Split, Task
 
-DATASET = "google-research-datasets/mbpp"
+DATASET = Dataset("MBPP", "google-research-datasets/mbpp", "full")
 FOLDER_VARIABLE = "REDPENCIL_MBPP"
 
 
@@ -39,7 +38,7 @@ def mbpp(split: Split | None = None, folder: Path | None = None) -> TaskSet:
 
     Raises:
         DataError: a file is missing or not what it should be.
-        UsageError: neither a folder is named nor the hub reached.
+        UsageError: there is no such folder, or none is named and the hub cannot be reached.
     """
     if folder is None and os.environ.get(FOLDER_VARIABLE):
         folder = Path(os.environ[FOLDER_VARIABLE])
@@ -47,7 +46,8 @@ def mbpp(split: Split | None = None, folder: Path | None = None) -> TaskSet:
     tasks: list[Task] = []
     line_ends = tabs = with_setup = 0
     for name in splits:
-        for problem in _problems(name, folder):
+        instead = f"mbpp:{name}:FOLDER, or the variable {FOLDER_VARIABLE}"
+        for _, problem in DATASET.rows(name, f"{name}.jsonl", folder, _Problem, instead):
             line_ends += "\r" in problem.code
             tabs += "\t" in problem.code
             with_setup += bool(problem.test_setup_code.strip())
@@ -70,28 +70,3 @@ def _task(problem: _Problem, split: Split) -> Task:
         setup=tidy(problem.test_setup_code),
         split=split,
     )
-
-
-def _problems(split: Split, folder: Path | None) -> list[_Problem]:
-    if folder is not None:
-        if not folder.is_dir():
-            raise UsageError(f"no folder {folder} with MBPP's files ({split}.jsonl)")
-        return read_jsonl(folder / f"{split}.jsonl", _Problem)
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise MissingDependency(
-            "MBPP from the hub needs the package 'datasets': pip install 'redpencil[train]'; "
-            f"or name a folder with its files: mbpp:{split}:FOLDER"
-        ) from error
-    try:
-        rows: Any = load_dataset(DATASET, "full", split=split)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"MBPP cannot be fetched from the hub ({type(error).__name__}); name a folder with its "
-            f"files instead: mbpp:{split}:FOLDER, or the variable {FOLDER_VARIABLE}"
-        ) from error
-    try:
-        return msgspec.convert([dict(row) for row in rows], list[_Problem])
-    except msgspec.ValidationError as error:
-        raise DataError(f"{DATASET} on the hub: {error}") from error
