@@ -77,7 +77,7 @@ def test_the_solutions_of_tasks_are_checked(redpencil: Run, shop: Path) -> None:
     )
     right = redpencil("tasks", f"doctest:{shop / 'right.py'}", "--check")
     assert right.returncode == 0
-    assert "1 of 1 pass their own tests." in right.stdout
+    assert "1 of 1 solutions pass their own tests." in right.stdout
     (shop / "right.py").write_text((shop / "right.py").read_text().replace("* 2", "* 3"))
     wrong = redpencil("tasks", f"doctest:{shop / 'right.py'}", "--check")
     assert wrong.returncode == 1

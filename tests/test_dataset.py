@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
-from redpencil.dataset import Card, Plan, tasks_sha256, write_demos
+from redpencil.dataset import Card, Plan, write_demos
 from redpencil.errors import UsageError
 from redpencil.files import read_json, read_jsonl
 from redpencil.sameness import edit_distance, normalised, shape
-from redpencil.tasks import load, load_other_splits
+from redpencil.tasks import load, load_other_splits, tasks_sha256
 from redpencil.tasks.overlap import disjoint
 from redpencil.types import Task, Trace
 

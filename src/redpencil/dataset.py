@@ -186,11 +186,6 @@ class Tally:
         self._texts.clear()
 
 
-def tasks_sha256(tasks: Sequence[Task]) -> str:
-    """A digest of tasks, by which to know them again."""
-    return hashlib.sha256(msgspec.json.encode(tasks)).hexdigest()
-
-
 def make_demos(task: Task, plan: Plan, lines: Sequence[str], checker: Checker) -> TaskDemos:
     """The demonstrations of one task, replayed; they depend on the arguments alone.
 

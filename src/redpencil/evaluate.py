@@ -26,7 +26,7 @@ from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, rollout_to_file
-from redpencil.tasks import load_examples
+from redpencil.tasks import load_examples, tasks_sha256
 from redpencil.types import Task, Trace, Value
 
 BOUNDS: dict[str, Callable[[], Policy]] = {"oracle": oracle, "random-edit": random_edits}
@@ -138,6 +138,8 @@ class Results(Value, frozen=True):
     """How programs are repaired, such as `coe` or `direct`; see `redpencil.env`."""
     tasks: str
     """The task source, such as `builtin:test`."""
+    tasks_sha256: str
+    """Of the broken programs played, as tasks: by it one knows what exactly was measured on."""
     n: int
     """How many broken programs."""
     samples: int
@@ -243,6 +245,7 @@ def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str)
     return Results(
         method=plan.method,
         tasks=plan.tasks,
+        tasks_sha256=tasks_sha256(list(dict.fromkeys(trace.task for trace in traces))),
         n=len(shares),
         samples=plan.samples,
         pass_at_1=fmean(shares),

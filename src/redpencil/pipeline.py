@@ -15,13 +15,13 @@ import msgspec
 from redpencil import demos, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
-from redpencil.dataset import tasks_sha256, write_demos
+from redpencil.dataset import write_demos
 from redpencil.env import Method
 from redpencil.evaluate import RESULTS, Plan, Results, evaluate, make_policy
 from redpencil.files import read_json, read_jsonl
 from redpencil.recipes import EvalSection, GrpoSection, Recipe
 from redpencil.sandbox import Limits
-from redpencil.tasks import load_other_splits
+from redpencil.tasks import load_other_splits, tasks_sha256
 from redpencil.train import ADAPTER
 from redpencil.types import Task, Trace
 

@@ -31,46 +31,94 @@ from redpencil.cli.options import (
 if TYPE_CHECKING:
     from redpencil.dataset import CountTokens
     from redpencil.evaluate import Plan as EvalPlan
-    from redpencil.tasks import TaskSet
+    from redpencil.types import Task
 
 
 def tasks(
     source: Source,
-    out: Annotated[Path | None, typer.Option(help="Write the tasks as JSON lines.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the tasks that are left as JSON lines.")
+    ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Run the solutions; exit code 1 where one fails.")
+        bool,
+        typer.Option(
+            "--check", help="Leave out tasks whose solution fails or whose broken program passes."
+        ),
     ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Leave out tasks that are a problem of this source."),
+    ] = None,
 ) -> None:
-    """List the tasks of a source, export them, or check them."""
+    """List the tasks of a source, export them, or check them.
+
+    What is left out is named, with exit code 1. The digest tells later which tasks they were.
+    """
     from redpencil.files import write_jsonl
-    from redpencil.tasks import load
+    from redpencil.tasks import load, tasks_sha256
     from redpencil.terminal import console
 
     found = load(source)
+    kept: Sequence[Task] = found.tasks
     if check:
-        _check_solutions(found)
-    elif out is None:
-        for task in found.tasks:
+        kept = _that_hold(kept)
+    if against:
+        kept = _that_are_no_problem_of(against, kept)
+    if out is not None:
+        write_jsonl(out, kept)
+    elif not check and not against:
+        for task in kept:
             first_line = task.prompt.split("\n")[0]
             console.print(f"{task.id}  [dim]{task.split}[/]  ", end="", soft_wrap=True)
             console.print(first_line, markup=False, soft_wrap=True)
-    else:
-        write_jsonl(out, found.tasks)
+    complete = len(kept) == len(found.tasks)
     console.print(found.summary, style="bold", soft_wrap=True)
+    of = "" if complete else f" of the {len(kept)} left"
+    console.print(f"sha256{of}: {tasks_sha256(kept)}", highlight=False, soft_wrap=True)
+    if not complete:
+        raise typer.Exit(1)
 
 
-def _check_solutions(found: TaskSet) -> None:
+def _that_hold(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that hold; the others are named."""
     from redpencil.checkers import PythonChecker
-    from redpencil.tasks import verified
+    from redpencil.tasks import verify
     from redpencil.terminal import console
 
-    kept, left_out = verified(found.tasks, PythonChecker().check)
-    for task, verdict in left_out:
-        hidden = "" if verdict.detail else "a hidden test fails"
-        console.print(f"{task.id}: {verdict.detail or hidden}", markup=False, soft_wrap=True)
-    console.print(f"{len(kept)} of {len(found.tasks)} pass their own tests.", style="bold")
-    if left_out:
-        raise typer.Exit(1)
+    findings = verify(tasks, PythonChecker().check)
+    for finding in findings:
+        if finding.complaint:
+            said = f"{finding.task.id}: {finding.complaint}"
+            console.print(said, markup=False, soft_wrap=True)
+    solutions = [finding.solution.solved for finding in findings if finding.solution]
+    broken = [not finding.program.solved for finding in findings if finding.program]
+    if solutions:
+        console.print(f"{sum(solutions)} of {len(solutions)} solutions pass their own tests.")
+    if broken:
+        hidden = sum(finding.only_hidden for finding in findings)
+        console.print(
+            f"{sum(broken)} of {len(broken)} broken programs fail them, {hidden} only hidden ones."
+        )
+    return [finding.task for finding in findings if not finding.complaint]
+
+
+def _that_are_no_problem_of(sources: Sequence[str], tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that are no problem of other sources; the others are named."""
+    from redpencil.tasks import load
+    from redpencil.tasks.overlap import disjoint
+    from redpencil.terminal import console
+
+    others = [task for source in sources for task in load(source).tasks]
+    kept, same = disjoint(tasks, others)
+    for task, other in same:
+        said = f"{task.id}: the same problem as {other.id}"
+        console.print(said, markup=False, soft_wrap=True)
+    console.print(
+        f"{len(same)} of {len(tasks)} tasks are a problem of {', '.join(sources)}, "
+        "by their words or solution.",
+        soft_wrap=True,
+    )
+    return kept
 
 
 def demos(
@@ -111,9 +159,9 @@ def demos(
     """
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.dataset import Plan, tasks_sha256, write_demos
+    from redpencil.dataset import Plan, write_demos
     from redpencil.sandbox import Limits
-    from redpencil.tasks import load, load_other_splits
+    from redpencil.tasks import load, load_other_splits, tasks_sha256
 
     found = load(source)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)

@@ -1,19 +1,30 @@
-"""Where tasks come from: problems on board, your own doctests, MBPP, HumanEval, JSON lines."""
+"""Where tasks come from: problems on board, your own doctests, published sets, JSON lines."""
 
 from __future__ import annotations
 
 import difflib
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from redpencil.errors import UsageError
-from redpencil.tasks.source import TaskSet
-from redpencil.tasks.verify import verified
+from redpencil.errors import DataError, UsageError
+from redpencil.tasks.source import TaskSet, tasks_sha256
+from redpencil.tasks.verify import Finding, verify
 from redpencil.types import Split, Task
 
-__all__ = ["SOURCES", "TaskSet", "load", "load_examples", "load_other_splits", "pick", "verified"]
+__all__ = [
+    "SOURCES",
+    "Finding",
+    "TaskSet",
+    "load",
+    "load_examples",
+    "load_other_splits",
+    "pick",
+    "tasks_sha256",
+    "verify",
+]
 
 SOURCES = (
     "builtin[:SPLIT]",
@@ -63,6 +74,9 @@ def load(source: str) -> TaskSet:
             raise UsageError(f"no task source {source!r}; the sources are {', '.join(SOURCES)}")
     if not found.tasks:
         raise UsageError(f"no task in {source}: {found.summary}")
+    ids = Counter(task.id for task in found.tasks)
+    if twice := next((task_id for task_id, count in ids.items() if count > 1), None):
+        raise DataError(f"{source} has {ids[twice]} tasks of the name {twice!r}")
     return found
 
 

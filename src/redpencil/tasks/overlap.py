@@ -28,6 +28,7 @@ def disjoint(
 
 
 def _marks(task: Task) -> Iterator[tuple[str, str]]:
-    yield "words", " ".join(task.prompt.casefold().split())
+    if words := " ".join(task.prompt.casefold().split()):
+        yield "words", words
     if task.solution is not None:
         yield "solution", shape(task.solution)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from redpencil import editor
 from redpencil.types import Split, Task
@@ -16,6 +19,11 @@ class TaskSet:
 
     tasks: tuple[Task, ...]
     summary: str
+
+
+def tasks_sha256(tasks: Sequence[Task]) -> str:
+    """A digest of tasks, by which to know them again."""
+    return hashlib.sha256(msgspec.json.encode(tasks)).hexdigest()
 
 
 def split_of(task_id: str) -> Split:

@@ -1,32 +1,55 @@
-"""Leaving out tasks whose own solution does not pass their tests."""
+"""Whether tasks hold: the solution passes every test, and the broken program does not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from redpencil.types import Task, Verdict
+from redpencil.types import Status, Task, Verdict
 
 Check = Callable[[str, Task], Verdict]
 
 
-def verified(
-    tasks: Sequence[Task], check: Check, workers: int = 2
-) -> tuple[list[Task], list[tuple[Task, Verdict]]]:
-    """Tasks whose solution passes every test, and the others with the verdict on theirs.
+@dataclass(frozen=True)
+class Finding:
+    """What came of running the programs that a task has."""
 
-    Tasks without a solution are kept: there is nothing to run.
+    task: Task
+    solution: Verdict | None
+    program: Verdict | None
+
+    @property
+    def complaint(self) -> str:
+        """Why the task does not hold, or the empty string."""
+        if self.solution is not None and not self.solution.solved:
+            return f"its solution fails: {self.solution.detail or 'a hidden test'}"
+        if self.program is not None and self.program.status is Status.INFRA_ERROR:
+            return f"its broken program could not be judged: {self.program.detail}"
+        if self.program is not None and self.program.solved:
+            return "its broken program passes every test"
+        return ""
+
+    @property
+    def only_hidden(self) -> bool:
+        """Whether only hidden tests notice that the broken program is broken."""
+        program = self.program
+        return program is not None and program.status is Status.PASSED and not program.solved
+
+
+def verify(tasks: Sequence[Task], check: Check, workers: int = 2) -> list[Finding]:
+    """Run the solution and the broken program of every task, as far as it has them.
+
+    Args:
+        check: a checker's.
+        workers: tasks under way at once.
     """
 
-    def judge(task: Task) -> Verdict | None:
-        return None if task.solution is None else check(task.solution, task)
+    def judge(task: Task) -> Finding:
+        solution, program = (
+            None if code is None else check(code, task) for code in (task.solution, task.program)
+        )
+        return Finding(task, solution, program)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        verdicts = list(pool.map(judge, tasks))
-    kept, left_out = [], []
-    for task, verdict in zip(tasks, verdicts, strict=True):
-        if verdict is None or verdict.solved:
-            kept.append(task)
-        else:
-            left_out.append((task, verdict))
-    return kept, left_out
+        return list(pool.map(judge, tasks))
