@@ -65,7 +65,8 @@ History = Annotated[
 Source = Annotated[
     str,
     typer.Argument(
-        help="builtin[:SPLIT], mbpp[:SPLIT], humaneval, doctest:PATH or jsonl:PATH.",
+        help="builtin[:SPLIT], mbpp[:SPLIT], humaneval, humanevalfix, quixbugs:FOLDER, debugbench, "
+        "doctest:PATH or jsonl:PATH.",
         show_default=False,
     ),
 ]

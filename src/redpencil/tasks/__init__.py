@@ -31,6 +31,9 @@ SOURCES = (
     "doctest:PATH",
     "mbpp[:SPLIT[:FOLDER]]",
     "humaneval",
+    "humanevalfix[:FOLDER]",
+    "quixbugs:FOLDER",
+    "debugbench[:FOLDER]",
     "jsonl:PATH",
 )
 
@@ -40,7 +43,8 @@ def load(source: str) -> TaskSet:
 
     Args:
         source: `builtin`, `builtin:test`, `doctest:PATH`, `mbpp:train`, `mbpp:train:FOLDER`,
-            `humaneval` or `jsonl:PATH`; a split is `train`, `validation` or `test`.
+            `humaneval`, `humanevalfix`, `humanevalfix:FOLDER`, `quixbugs:FOLDER`, `debugbench`,
+            `debugbench:FOLDER` or `jsonl:PATH`; a split is `train`, `validation` or `test`.
 
     Raises:
         UsageError: there is no such source or split, or it holds no task.
@@ -66,6 +70,18 @@ def load(source: str) -> TaskSet:
             from redpencil.tasks.humaneval import humaneval
 
             found = humaneval()
+        case "humanevalfix":
+            from redpencil.tasks.humanevalfix import humanevalfix
+
+            found = humanevalfix(Path(rest) if rest else None)
+        case "quixbugs" if rest:
+            from redpencil.tasks.quixbugs import quixbugs
+
+            found = quixbugs(Path(rest))
+        case "debugbench":
+            from redpencil.tasks.debugbench import debugbench
+
+            found = debugbench(Path(rest) if rest else None)
         case "jsonl" if rest:
             from redpencil.tasks.jsonlines import from_file
 
