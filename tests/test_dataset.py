@@ -13,6 +13,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.dataset import Card, Plan, write_demos
 from redpencil.errors import UsageError
 from redpencil.files import read_json, read_jsonl
+from redpencil.parallel import Threads
 from redpencil.sameness import edit_distance, normalised, shape
 from redpencil.tasks import load, load_other_splits, tasks_sha256
 from redpencil.tasks.overlap import disjoint
@@ -43,7 +44,8 @@ def write(folder: Path, stop_after: int | None = None, workers: int = 2) -> dict
 
     folder.mkdir(exist_ok=True)
     path = folder / "demos.jsonl"
-    write_demos(path, plan_of(), TASKS, (), PythonChecker(), workers=workers, on_task=on_task)
+    threads = Threads(workers)
+    write_demos(path, plan_of(), TASKS, (), PythonChecker(), workers=threads, on_task=on_task)
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from redpencil.errors import UsageError
 from redpencil.evaluate import Plan
 from redpencil.faults import sample_faults
 from redpencil.policy import ScriptedPolicy
-from redpencil.rollout import Episode, rollout
+from redpencil.rollout import Episode, Play, rollout
 from redpencil.sandbox import Limits
 from redpencil.tasks import load, load_examples
 from redpencil.types import Task
@@ -57,10 +58,10 @@ def plan_of(samples: int, **fields: object) -> Plan:
     return msgspec.structs.replace(plan, **fields)
 
 
-def scripted(answers: Sequence[str]) -> ScriptedPolicy:
+def scripted(answers: Sequence[str]) -> Play:
     """Says one answer after the other, an episode each."""
     following: Iterator[str] = iter(answers)
-    return ScriptedPolicy(lambda task: [next(following)])
+    return partial(rollout, policy=ScriptedPolicy(lambda task: [next(following)]))
 
 
 def test_programs_that_fail_become_tasks_with_their_class(tmp_path: Path, double: Task) -> None:
@@ -128,11 +129,11 @@ def test_a_task_is_not_its_own_example(tmp_path: Path) -> None:
 
 
 def test_a_model_of_our_own_is_asked(tmp_path: Path, tiny_model: Path) -> None:
-    from redpencil.evaluate import make_policy
+    from redpencil.players import players
 
     path = tmp_path / "faults.jsonl"
     plan = plan_of(2, base_model=str(tiny_model), shots=1)
-    record = sample_faults(path, plan, EXAMPLES[:2], EXAMPLES, make_policy(plan), CHECKER)
+    record = sample_faults(path, plan, EXAMPLES[:2], EXAMPLES, players(plan), CHECKER)
     summary = record.summary  # of a model with random weights, which knows no end
     assert (summary.sampled, summary.errors, summary.kept) == (4, 0, len(load_lines(path)))
     traces = [json.loads(line) for line in load_lines(path.with_suffix(".traces.jsonl"))]

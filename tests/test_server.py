@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from redpencil.env import AnswerEnv, EditEnv, EditRules
 from redpencil.errors import EngineError, MissingDependency, UsageError
 from redpencil.evaluate import Plan, evaluate, make_policy, sample
 from redpencil.policy import ModelPolicy
-from redpencil.rollout import Episode, rollout
+from redpencil.rollout import Episode, Play, rollout
 from redpencil.types import Task, Trace
 from scripted_server import (
     EXIT,
@@ -372,11 +373,11 @@ class TestFaults:
         path = tmp_path / "traces.jsonl"
         with serving(in_episode(2, sends(status, {"error": "no!"}))) as server:
             with pytest.raises(UsageError, match=message):
-                sample(plan, broken, _policy(server), CHECKER, path, concurrency=1)
+                sample(plan, broken, _play(server), CHECKER, path)
             assert len(path.read_text().splitlines()) == 2
             assert len(server.requests) == 6
             server.script = mends
-            traces = sample(plan, broken, _policy(server), CHECKER, path, concurrency=1)
+            traces = sample(plan, broken, _play(server), CHECKER, path)
         assert all(trace.solved for trace in traces)
         assert len(traces) == 4
         assert len(server.requests) == 10
@@ -390,13 +391,13 @@ class TestFaults:
         plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 5)
         path = tmp_path / "traces.jsonl"
         with serving(in_episode(2, kill)) as server:
-            traces = sample(plan, broken, _policy(server), CHECKER, path, concurrency=1)
+            traces = sample(plan, broken, _play(server), CHECKER, path)
         ends = [trace.end for trace in traces]
         assert ends == ["exit", "exit", "error", "error", "error"]
         assert all("connection failed" in trace.error for trace in traces[2:])
         assert [len(trace.turns) for trace in traces] == [2, 2, 1, 0, 0]
         with serving(mends, server.port) as revived:
-            again = sample(plan, broken, _policy(revived), CHECKER, path, concurrency=1)
+            again = sample(plan, broken, _play(revived), CHECKER, path)
         assert again[:2] == traces[:2]
         assert all(trace.solved for trace in again)
         assert [request.episode for request in revived.requests] == [2, 2, 3, 3, 4, 4]
@@ -511,8 +512,7 @@ class TestKey:
 
         plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 7)
         with serving(repeats) as server:
-            policy = _policy(server)
-            evaluate(plan, broken, policy, CHECKER, tmp_path)
+            evaluate(plan, broken, _play(server), CHECKER, tmp_path)
             server.script = lambda request: sends(401, request.headers["authorization"].encode())
             with pytest.raises(UsageError) as refused:
                 play(double, engine_of(server), 2)
@@ -525,7 +525,7 @@ class TestKey:
         written = {path.name: path.read_text() for path in tmp_path.iterdir()}
         assert set(written) == {"traces.jsonl", "traces.plan.json", "results.json", "seconds.json"}
         assert "Bearer [key]" in written["traces.jsonl"]
-        seen = [*written.values(), "".join(chain), repr(policy), repr(engine_of(server))]
+        seen = [*written.values(), "".join(chain), repr(_play(server)), repr(engine_of(server))]
         seen += [caplog.text, *capfd.readouterr(), repr(refused.value)]
         seen += [repr(record.__dict__) for record in caplog.records]
         assert not [text for text in seen if KEY in text]
@@ -566,8 +566,9 @@ def _broken(double: Task, count: int) -> list[Broken]:
     return [Broken(episode(double, number), (), ()) for number in range(count)]
 
 
-def _policy(server: Server) -> ModelPolicy:
-    return ModelPolicy(engine_of(server), "tiny")
+def _play(server: Server) -> Play:
+    """Plays one episode after the other."""
+    return partial(rollout, policy=ModelPolicy(engine_of(server), "tiny"), concurrency=1)
 
 
 class TestPlan:
@@ -597,19 +598,19 @@ class TestPlan:
         path = tmp_path / "traces.jsonl"
         other = {"base_model": "tiny", "method": "coe", "tasks": "test"}
         with serving() as server:
-            sample(_plan(server.url), _broken(double, 1), _policy(server), CHECKER, path)
+            sample(_plan(server.url), _broken(double, 1), _play(server), CHECKER, path)
             for plan in (
                 _plan(f"{server.url}/other"),
                 _plan(server.url, dialect="completions"),
                 Plan(**other),  # type: ignore[arg-type]
             ):
                 with pytest.raises(UsageError, match="holds traces of something else"):
-                    sample(plan, _broken(double, 1), _policy(server), CHECKER, path)
+                    sample(plan, _broken(double, 1), _play(server), CHECKER, path)
 
     def test_tokens_that_nobody_showed_are_not_counted(self, double: Task, tmp_path: Path) -> None:
         with serving() as server:
             broken = _broken(double, 2)
-            results = evaluate(_plan(server.url), broken, _policy(server), CHECKER, tmp_path)
+            results = evaluate(_plan(server.url), broken, _play(server), CHECKER, tmp_path)
         assert results.pass_at_1 == 1.0
         assert results.mean_tokens is None
 

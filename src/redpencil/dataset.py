@@ -32,7 +32,7 @@ from redpencil.files import (
     write_json,
     write_jsonl,
 )
-from redpencil.parallel import in_order
+from redpencil.parallel import Threads, Workers
 from redpencil.sameness import edit_distance
 from redpencil.tasks.overlap import disjoint
 from redpencil.types import Task, Trace, Value
@@ -229,7 +229,7 @@ def write_demos(
     others: Sequence[Task],
     checker: Checker,
     *,
-    workers: int = provenance.usable_cores(),
+    workers: Workers | None = None,
     count_tokens: CountTokens | None = None,
     command: str = "",
     on_task: Callable[[int], None] = lambda demos: None,
@@ -239,13 +239,15 @@ def write_demos(
     Args:
         path: of the traces; the other files lie beside it.
         others: tasks that must not be inside; a task that is the same problem is left out.
-        workers: tasks under way at once, which changes nothing but the time it takes.
+        workers: do the tasks, which changes nothing but the time it takes; None is a thread for
+            each core.
         count_tokens: counts those of the plan's tokenizer.
         on_task: told how many demonstrations each task gave, those made earlier too.
 
     Raises:
         UsageError: the file holds something else, or no demonstration can be made.
         SandboxError: the checker could not judge a program.
+        ClusterError: the workers' machines failed.
     """
     claim(path, plan)
     pieces = path.with_suffix(".partial.jsonl")
@@ -257,7 +259,7 @@ def write_demos(
     for demos in done:
         on_task(demos)
     make = partial(make_demos, plan=plan, lines=donors(kept), checker=checker)
-    for piece in in_order(make, kept[len(done) :], workers):
+    for piece in (workers or Threads()).in_order(make, kept[len(done) :]):
         append_jsonl(pieces, [piece])
         done.append(len(piece.traces))
         on_task(len(piece.traces))

@@ -22,9 +22,8 @@ from redpencil import corrupt, editor
 from redpencil.checkers import Checker
 from redpencil.env import PASS_MESSAGE, EditRules, Method, fenced, repairing
 from redpencil.errors import SandboxError, UsageError
-from redpencil.parallel import in_order
+from redpencil.parallel import Threads
 from redpencil.policy import Action, FunctionPolicy, ScriptedPolicy
-from redpencil.provenance import usable_cores
 from redpencil.rollout import Episode, rollout
 from redpencil.sameness import normalised
 from redpencil.types import Edit, Observation, Page, Status, Task, Trace, Value
@@ -156,7 +155,7 @@ def broken_variants(
     breakers = [Breaker(task, counts, seed, lines, checker, kinds) for task in tasks]
     for variant in range(per_task):
         draw = partial(Breaker.draw, variant=variant)
-        for broken in in_order(draw, breakers, usable_cores()):
+        for broken in Threads().in_order(draw, breakers):
             if broken is not None:
                 yield broken
 

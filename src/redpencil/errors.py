@@ -7,7 +7,8 @@ RedpencilError
 ├── UsageError          a request that cannot be met as asked; says what to do instead
 │   └── MissingDependency   an optional package is absent; names the command that adds it
 ├── EngineError         a model could not be sampled from, after all retries
-└── SandboxError        the machinery that runs programs failed (never the program itself)
+├── SandboxError        the machinery that runs programs failed (never the program itself)
+└── ClusterError        the machines that work was given to failed (never the work itself)
 
 The command line prints any of them as one line and exits with code 2.
 """
@@ -45,3 +46,7 @@ class EngineError(RedpencilError):
 
 class SandboxError(RedpencilError):
     """The machinery that runs programs failed, which says nothing about the program."""
+
+
+class ClusterError(RedpencilError):
+    """The machines that work was given to failed, which says nothing about the work."""

@@ -25,7 +25,7 @@ from redpencil.env import CHATS, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
-from redpencil.rollout import CONCURRENCY, Episode, OnTrace, rollout_to_file
+from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
 from redpencil.tasks import load_examples, tasks_sha256
 from redpencil.types import Task, Trace, Value
 
@@ -172,12 +172,11 @@ class Results(Value, frozen=True):
 def evaluate(
     plan: Plan,
     broken: Sequence[Broken],
-    policy: Policy,
+    play: Play,
     checker: Checker,
     folder: Path,
     *,
     command: str = "",
-    concurrency: int = CONCURRENCY,
     on_trace: OnTrace = lambda trace, sampled: None,
 ) -> Results:
     """Play every broken program `samples` times; write `traces.jsonl` and `results.json`.
@@ -194,9 +193,7 @@ def evaluate(
         on_trace(trace, sampled)
         write_json(folder / _SPENT, spent + time.perf_counter() - started)
 
-    traces = sample(
-        plan, broken, policy, checker, folder / TRACES, concurrency=concurrency, on_trace=record
-    )
+    traces = sample(plan, broken, play, checker, folder / TRACES, on_trace=record)
     results = summarise(plan, traces, _seconds_before(folder), command)
     write_json(folder / RESULTS, results)
     return results
@@ -205,11 +202,10 @@ def evaluate(
 def sample(
     plan: Plan,
     broken: Sequence[Broken],
-    policy: Policy,
+    play: Play,
     checker: Checker,
     path: Path,
     *,
-    concurrency: int = CONCURRENCY,
     on_trace: OnTrace = lambda trace, sampled: None,
 ) -> list[Trace]:
     """Play every broken program `samples` times and write the traces to a file, in a fixed order.
@@ -234,7 +230,7 @@ def sample(
         for item in broken
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
-    return rollout_to_file(path, episodes, policy, concurrency=concurrency, on_trace=on_trace)
+    return rollout_to_file(path, episodes, play, on_trace=on_trace)
 
 
 def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str) -> Results:

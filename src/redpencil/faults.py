@@ -20,8 +20,7 @@ from redpencil.env import WriteEnv, finished_program
 from redpencil.errors import UsageError
 from redpencil.evaluate import Plan
 from redpencil.files import claim, write_json, write_jsonl
-from redpencil.policy import Policy
-from redpencil.rollout import CONCURRENCY, Episode, OnTrace, rollout_to_file
+from redpencil.rollout import Episode, OnTrace, Play, rollout_to_file
 from redpencil.sameness import edit_distance, normalised
 from redpencil.types import Status, Task, Trace, Value, Verdict
 
@@ -66,14 +65,13 @@ def sample_faults(
     plan: Plan,
     tasks: Sequence[Task],
     examples: Sequence[Task],
-    policy: Policy,
+    play: Play,
     checker: Checker,
     *,
     command: str = "",
-    concurrency: int = CONCURRENCY,
     on_trace: OnTrace = lambda trace, sampled: None,
 ) -> Record:
-    """Let a policy write `plan.samples` programs for each task, and keep those that fail.
+    """Have `play` write `plan.samples` programs for each task, and keep those that fail.
 
     The faults go to `path` (`faults.jsonl`), each a task; all that was sampled goes to
     `faults.traces.jsonl` and the numbers to `faults.json`. Traces are appended as they end, so what
@@ -97,8 +95,7 @@ def sample_faults(
     traces = rollout_to_file(
         path.with_suffix(".traces.jsonl"),
         episodes,
-        policy,
-        concurrency=concurrency,
+        play,
         on_trace=on_trace,
     )
     faults, summary = select_faults(traces, plan.seed)

@@ -17,8 +17,9 @@ from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import write_demos
 from redpencil.env import Method
-from redpencil.evaluate import RESULTS, Plan, Results, evaluate, make_policy
+from redpencil.evaluate import RESULTS, Plan, Results, evaluate
 from redpencil.files import read_json, read_jsonl
+from redpencil.players import players
 from redpencil.recipes import EvalSection, GrpoSection, Recipe
 from redpencil.sandbox import Limits
 from redpencil.tasks import load_other_splits, tasks_sha256
@@ -105,12 +106,12 @@ def evaluate_on(
         seed=recipe.seed,
     )
     broken = break_programs(section, tasks, plan.seed, checker, section.variants, section.limit)
-    policy = make_policy(plan)
+    play = players(plan)
     with terminal.solved_progress(title, len(broken) * plan.samples) as on_trace:
         return evaluate(
             plan,
             broken,
-            policy,
+            play,
             checker,
             folder,
             command=eval_command(plan, folder),

@@ -22,6 +22,11 @@ OnTrace = Callable[[Trace, bool], None]
 """Told of each trace, and whether it was sampled just now or found in the file."""
 
 
+_END = object()
+_PATIENCE = 0.02
+"""Seconds after which an episode that had not come yet is asked for again."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """An episode to play: its environment, its seed, and how its program was broken."""
@@ -31,8 +36,12 @@ class Episode:
     corruptions: tuple[str, ...] = ()
 
 
+Play = Callable[[Sequence[Episode]], Iterator[Trace]]
+"""Plays episodes and gives each one's trace when it ends: `rollout` with its policy filled in."""
+
+
 def rollout(
-    episodes: Iterable[Episode],
+    episodes: Iterable[Episode | None],
     policy: Policy,
     *,
     concurrency: int = CONCURRENCY,
@@ -44,6 +53,9 @@ def rollout(
     waits for another: while the policy acts in some, `checkers` threads run the programs of
     others. A fault of the infrastructure ends its own episode with an error on the trace; the
     others go on. Closing the iterator ends all that are under way.
+
+    Args:
+        episodes: None stands for one that has not come yet; what is under way goes on.
     """
     source = iter(episodes)
     limit = min(concurrency, policy.capacity or concurrency)
@@ -53,16 +65,19 @@ def rollout(
     with ThreadPoolExecutor(max_workers=checkers) as pool:
         try:
             while True:
+                patience = None
                 while not exhausted and len(acting) + len(checking) < limit:
-                    episode = next(source, None)
-                    exhausted = episode is None
-                    if episode is not None:
-                        play = _Play(episode, policy)
-                        checking[pool.submit(play.reset)] = play
-                if not acting and not checking:
+                    episode = next(source, _END)
+                    exhausted = episode is _END
+                    if not isinstance(episode, Episode):
+                        patience = None if exhausted else _PATIENCE
+                        break
+                    play = _Play(episode, policy)
+                    checking[pool.submit(play.reset)] = play
+                if exhausted and not acting and not checking:
                     return
                 checked, _ = wait(
-                    checking, timeout=0 if acting else None, return_when=FIRST_COMPLETED
+                    checking, timeout=0 if acting else patience, return_when=FIRST_COMPLETED
                 )
                 for future in checked:
                     play = checking.pop(future)
@@ -84,9 +99,8 @@ def rollout(
 def rollout_to_file(
     path: Path,
     episodes: Sequence[Episode],
-    policy: Policy,
+    play: Play,
     *,
-    concurrency: int = CONCURRENCY,
     on_trace: OnTrace = lambda trace, sampled: None,
 ) -> list[Trace]:
     """Play episodes, each of another task, program or seed, and write their traces to a file.
@@ -95,20 +109,21 @@ def rollout_to_file(
     fault of the infrastructure ended are made anew. In the end the file is in a fixed order.
     """
     found = read_jsonl(path, Trace, torn_tail=True) if path.exists() else []
-    traces = {_key(trace.task, trace.seed): trace for trace in found if trace.end != "error"}
+    traces = {episode_key(trace.task, trace.seed): trace for trace in found if trace.end != "error"}
     for trace in traces.values():
         on_trace(trace, False)
-    missing = [e for e in episodes if _key(e.env.task, e.seed) not in traces]
-    for trace in rollout(missing, policy, concurrency=concurrency):
+    missing = [e for e in episodes if episode_key(e.env.task, e.seed) not in traces]
+    for trace in play(missing):
         append_jsonl(path, [trace])
-        traces[_key(trace.task, trace.seed)] = trace
+        traces[episode_key(trace.task, trace.seed)] = trace
         on_trace(trace, True)
     ordered = [traces[key] for key in sorted(traces)]
     write_jsonl(path, ordered)
     return ordered
 
 
-def _key(task: Task, seed: int) -> tuple[str, str, int]:
+def episode_key(task: Task, seed: int) -> tuple[str, str, int]:
+    """What sets an episode apart from those that are played with it: task, program and seed."""
     return task.id, task.program or "", seed
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 from redpencil.sandbox import Limits, Sandbox, default
 from redpencil.types import Status, Task, Verdict
@@ -17,7 +18,8 @@ class PythonChecker:
     """Runs a page as a Python program against its task's tests, visible and hidden.
 
     A page that was judged is remembered: in a group of traces of one task, and in a demonstration
-    that undoes what a corruption did, the same pages come again and again.
+    that undoes what a corruption did, the same pages come again and again. Sent to another process
+    it is that process's own with the same settings, and remembers what was judged there.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -34,6 +36,9 @@ class PythonChecker:
     _lock: threading.Lock = field(
         default_factory=threading.Lock, init=False, repr=False, compare=False
     )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _own, (self.limits, self.sandbox, self.trusting, self.remembered)
 
     def check(self, text: str, task: Task) -> Verdict:
         """Run the text; see `Sandbox.run`.
@@ -69,3 +74,8 @@ class PythonChecker:
             if inside.passed > verdict.passed:
                 return inside
         return verdict
+
+
+@cache
+def _own(limits: Limits, sandbox: Sandbox | None, trusting: bool, remembered: int) -> PythonChecker:
+    return PythonChecker(limits, sandbox, trusting, remembered)

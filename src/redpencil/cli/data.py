@@ -23,9 +23,11 @@ from redpencil.cli.options import (
     Source,
     Temperature,
     Timeout,
+    Workers,
     corruption_range,
     given_command,
     taking,
+    workers_of,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ def demos(
     tokenizer: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
     ] = None,
+    workers: Workers = "local",
     seed: Seed = 0,
 ) -> None:
     """Make demonstrations: corrupted programs and the commands that mend them, replayed.
@@ -179,13 +182,14 @@ def demos(
         timeout=timeout,
         tokenizer=tokenizer,
     )
-    with terminal.demos_progress(len(found.tasks)) as on_task:
+    with workers_of(workers) as cluster, terminal.demos_progress(len(found.tasks)) as on_task:
         card = write_demos(
             out,
             plan,
             found.tasks,
             load_other_splits(source),
             PythonChecker(Limits(wall=timeout)),
+            workers=cluster,
             count_tokens=None if tokenizer is None else _token_counter(tokenizer),
             command=given_command(),
             on_task=on_task,
@@ -220,6 +224,7 @@ class FaultOptions:
     temperature: Temperature = 0.8
     shots: Annotated[int, typer.Option(min=0, help="Solved tasks shown before each task.")] = 3
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many tasks.")] = None
+    workers: Workers = "local"
     seed: Seed = 0
 
     def plan(self) -> EvalPlan:
@@ -250,25 +255,26 @@ def faults(options: FaultOptions) -> None:
     """
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.evaluate import make_policy
     from redpencil.faults import sample_faults
+    from redpencil.players import players
     from redpencil.tasks import load, load_examples
 
     plan = options.plan()
     found = load(plan.tasks)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     examples = load_examples(plan.tasks) if plan.shots else ()
-    policy = make_policy(plan, budget_tokens=options.budget_tokens)
     total = len(found.tasks[: plan.limit]) * plan.samples
-    with terminal.solved_progress("Programs written", total) as on_trace:
-        record = sample_faults(
-            options.out,
-            plan,
-            found.tasks,
-            examples,
-            policy,
-            PythonChecker(),
-            command=given_command(),
-            on_trace=on_trace,
-        )
+    with workers_of(options.workers) as cluster:
+        play = players(plan, cluster, budget_tokens=options.budget_tokens)
+        with terminal.solved_progress("Programs written", total) as on_trace:
+            record = sample_faults(
+                options.out,
+                plan,
+                found.tasks,
+                examples,
+                play,
+                PythonChecker(),
+                command=given_command(),
+                on_trace=on_trace,
+            )
     terminal.console.print(terminal.faults_table(record.summary))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ import typer
 from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
+    from redpencil.parallel import Cluster
     from redpencil.recipes import Recipe
 
 Model = Annotated[
@@ -36,6 +38,10 @@ Dialect = Annotated[
 BudgetTokens = Annotated[
     int | None,
     typer.Option(min=1, help="Send the server nothing more after so many tokens, prompts' too."),
+]
+Workers = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="On this machine, or on the Ray cluster at $RAY_ADDRESS (else a local Ray)."),
 ]
 Adapter = Annotated[
     Path | None,
@@ -123,6 +129,20 @@ def taking(
         return spread
 
     return decorate
+
+
+@contextlib.contextmanager
+def workers_of(name: Literal["local", "ray"]) -> Iterator[Cluster | None]:
+    """The cluster that `--workers` names, for as long as it is needed; None for this machine."""
+    if name == "local":
+        yield None
+        return
+    from redpencil.parallel import joined
+    from redpencil.terminal import console
+
+    with joined() as cluster:
+        console.print(str(cluster), style="dim", soft_wrap=True)
+        yield cluster
 
 
 def given_command() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +31,11 @@ from redpencil.cli.options import (
     Source,
     Temperature,
     Variants,
+    Workers,
     corruption_range,
     given_command,
     taking,
+    workers_of,
 )
 from redpencil.errors import UsageError
 
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from redpencil.checkers import PythonChecker
     from redpencil.demos import Broken
     from redpencil.evaluate import Plan
-    from redpencil.policy import Policy
+    from redpencil.rollout import Play
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ class EvalOptions:
     max_turns: MaxTurns = 10
     idle_turns: IdleTurns = None
     history: History = True
+    workers: Workers = "local"
     seed: Seed = 0
 
     def plan(self) -> Plan:
@@ -124,11 +129,11 @@ def evaluate(options: EvalOptions) -> None:
     from redpencil.evaluate import evaluate as run
 
     plan, out = options.plan(), options.out
-    broken, policy, checker = _set_up(plan, options.budget_tokens)
-    with terminal.solved_progress("Evaluate", len(broken) * plan.samples) as on_trace:
-        results = run(
-            plan, broken, policy, checker, out, command=given_command(), on_trace=on_trace
-        )
+    with (
+        _set_up(plan, options) as (broken, play, checker),
+        terminal.solved_progress("Evaluate", len(broken) * plan.samples) as on_trace,
+    ):
+        results = run(plan, broken, play, checker, out, command=given_command(), on_trace=on_trace)
     terminal.console.print(terminal.results_table([(plan.method, results)]))
 
 
@@ -139,9 +144,11 @@ def rollout(options: RolloutOptions) -> None:
     from redpencil.evaluate import sample
 
     plan, out = options.plan(), options.out
-    broken, policy, checker = _set_up(plan, options.budget_tokens)
-    with terminal.solved_progress("Sample", len(broken) * plan.samples) as on_trace:
-        traces = sample(plan, broken, policy, checker, out, on_trace=on_trace)
+    with (
+        _set_up(plan, options) as (broken, play, checker),
+        terminal.solved_progress("Sample", len(broken) * plan.samples) as on_trace,
+    ):
+        traces = sample(plan, broken, play, checker, out, on_trace=on_trace)
     solved = sum(trace.solved for trace in traces)
     terminal.console.print(f"{len(traces)} traces in {out}, {solved} of them solved.")
 
@@ -203,12 +210,13 @@ def report(
     console.print(str(path), soft_wrap=True)
 
 
-def _set_up(plan: Plan, budget_tokens: int | None) -> tuple[list[Broken], Policy, PythonChecker]:
+@contextlib.contextmanager
+def _set_up(plan: Plan, options: EvalOptions) -> Iterator[tuple[list[Broken], Play, PythonChecker]]:
     """The broken programs of a plan, and who is to mend and to check them."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
     from redpencil.demos import broken_variants
-    from redpencil.evaluate import make_policy
+    from redpencil.players import players
     from redpencil.tasks import load
 
     found = load(plan.tasks)
@@ -218,4 +226,5 @@ def _set_up(plan: Plan, budget_tokens: int | None) -> tuple[list[Broken], Policy
         found.tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
     )
     broken = list(itertools.islice(made, plan.limit))
-    return broken, make_policy(plan, budget_tokens=budget_tokens), checker
+    with workers_of(options.workers) as cluster:
+        yield broken, players(plan, cluster, budget_tokens=options.budget_tokens), checker
