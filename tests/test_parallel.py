@@ -23,9 +23,10 @@ import pytest
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import tasks_sha256, write_demos
+from redpencil.demos import broken_variants
 from redpencil.env import EditEnv
 from redpencil.errors import ClusterError, DataError, MissingDependency, UsageError
-from redpencil.evaluate import Plan
+from redpencil.evaluate import Plan, sample
 from redpencil.parallel import Cluster, Threads, Workers, joined
 from redpencil.players import Player, players
 from redpencil.policy import ScriptedPolicy
@@ -170,6 +171,22 @@ def test_demos_by_ray_are_the_same_to_the_byte(
     for path in threads.iterdir():
         assert (ray / path.name).read_bytes() == path.read_bytes()
     assert len(list(ray.iterdir())) == len(list(threads.iterdir())) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_episodes_by_ray_are_the_same_though_a_worker_is_killed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    plan = Plan("coe", "builtin", "random-edit")
+    broken = list(broken_variants(TASKS, 3, (1, 3), 0, PythonChecker(LIMITS)))
+    ray, local = tmp_path / "ray.jsonl", tmp_path / "local.jsonl"
+    checker = deadly(tmp_path, TASKS[2].id, 1)
+    sample(plan, broken, players(plan, cluster), checker, ray)
+    sample(plan, broken, players(plan), PythonChecker(LIMITS), local)
+    assert (tmp_path / "death-0").exists()
+    assert len(played(ray)) == len(broken) > 12
+    assert played(ray) == played(local)
 
 
 @pytest.mark.slow
