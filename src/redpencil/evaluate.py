@@ -76,7 +76,7 @@ class Plan(Value, frozen=True):
     """Of the corruptions and, plus the sample's number, of the sampling."""
 
     def __post_init__(self) -> None:
-        if self.samples > 1 and self.temperature == 0:
+        if self.samples > 1 and self.temperature == 0 and self.base_model not in BOUNDS:
             raise UsageError(
                 "samples at temperature 0 are all the same: give --temperature, such as 1"
             )
