@@ -17,14 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from made import origin
 from redpencil.checkers import PythonChecker
 from redpencil.env import AnswerEnv, EditEnv, Env
 from redpencil.errors import DataError, MissingDependency
-from redpencil.evaluate import Plan, Results, summarise
 from redpencil.files import write_json, write_jsonl
 from redpencil.policy import ScriptedPolicy
 from redpencil.report import Curve, Entry, build, from_folder, write
 from redpencil.report.view import highlighted, trace_view, visible
+from redpencil.results import Results, summarise
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Observation, Task, Trace
 
@@ -55,8 +56,8 @@ def traces(double: Task) -> list[Trace]:
 
 @pytest.fixture
 def results(traces: list[Trace]) -> Results:
-    plan = Plan(method="coe", tasks="builtin:test", base_model="tiny")
-    return summarise(plan, traces, 12.5, "redpencil eval builtin:test --out runs/x")
+    made = origin(command="redpencil eval builtin:test --out runs/x")
+    return summarise(traces, made, 12.5)
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import msgspec
 
 from redpencil import pipeline, provenance
 from redpencil.checkers import Checker, PythonChecker
-from redpencil.evaluate import TRACES
 from redpencil.files import read_jsonl, write_json
 from redpencil.recipes import Recipe
+from redpencil.results import TRACES
 from redpencil.statistics import Paired, bootstrap_interval, paired
 from redpencil.tasks import load
 from redpencil.types import Task, Trace, Value

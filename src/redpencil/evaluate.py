@@ -1,4 +1,4 @@
-"""Evaluation: traces of a policy on broken programs, and the numbers that sum them up."""
+"""Evaluation: a policy plays broken programs, and its traces are summed up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 import msgspec
@@ -25,16 +24,13 @@ from redpencil.env import CHATS, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
+from redpencil.results import RESULTS, TRACES, Origin, Results, summarise
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
-from redpencil.tasks import load_examples, tasks_sha256
+from redpencil.tasks import load_examples
 from redpencil.types import Task, Trace, Value
 
 BOUNDS: dict[str, Callable[[], Policy]] = {"oracle": oracle, "random-edit": random_edits}
 """Who can act without a model."""
-
-RESULTS = "results.json"
-TRACES = "traces.jsonl"
-_RESAMPLES = 2000
 
 
 class Plan(Value, frozen=True):
@@ -131,44 +127,6 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
     )
 
 
-class Results(Value, frozen=True):
-    """What `redpencil eval` writes to `results.json`."""
-
-    method: str
-    """How programs are repaired, such as `coe` or `direct`; see `redpencil.env`."""
-    tasks: str
-    """The task source, such as `builtin:test`."""
-    tasks_sha256: str
-    """Of the broken programs played, as tasks: by it one knows what exactly was measured on."""
-    n: int
-    """How many broken programs."""
-    samples: int
-    """Traces per program."""
-    pass_at_1: float
-    """Mean over programs of the share of samples that end solved, 0 to 1."""
-    ci95: tuple[float, float]
-    """95% bootstrap interval of `pass_at_1` over programs."""
-    malformed_rate: float
-    """Share of actions that are no command the page can take."""
-    unparsed_rate: float
-    """Of these, the share that is no command of the language at all."""
-    mean_turns: float
-    mean_tokens: float | None
-    """Generated tokens per trace; None where the engine does not show them."""
-    seconds: float
-    """Wall time spent sampling and checking."""
-    errors: int
-    """Traces that ended in a fault of the infrastructure; they count as unsolved."""
-    base_model: str
-    adapter: str | None
-    command: str
-    """The command that makes these numbers again."""
-    seed: int
-    versions: dict[str, str]
-    machine: str
-    git_commit: str
-
-
 def evaluate(
     plan: Plan,
     broken: Sequence[Broken],
@@ -194,7 +152,7 @@ def evaluate(
         write_json(folder / _SPENT, spent + time.perf_counter() - started)
 
     traces = sample(plan, broken, play, checker, folder / TRACES, on_trace=record)
-    results = summarise(plan, traces, _seconds_before(folder), command)
+    results = summarise(traces, _origin(plan, command), _seconds_before(folder))
     write_json(folder / RESULTS, results)
     return results
 
@@ -233,49 +191,21 @@ def sample(
     return rollout_to_file(path, episodes, play, on_trace=on_trace)
 
 
-def summarise(plan: Plan, traces: Sequence[Trace], seconds: float, command: str) -> Results:
-    """The numbers of an evaluation from its traces."""
-    turns = [turn for trace in traces for turn in trace.turns]
-    shares = _solved_shares(traces)
-    malformed = [turn for turn in turns if turn.error]
-    return Results(
+_SPENT = "seconds.json"
+
+
+def _origin(plan: Plan, command: str) -> Origin:
+    return Origin(
         method=plan.method,
         tasks=plan.tasks,
-        tasks_sha256=tasks_sha256(list(dict.fromkeys(trace.task for trace in traces))),
-        n=len(shares),
-        samples=plan.samples,
-        pass_at_1=fmean(shares),
-        ci95=bootstrap_interval(shares, plan.seed),
-        malformed_rate=len(malformed) / max(len(turns), 1),
-        unparsed_rate=sum(turn.edit is None for turn in malformed) / max(len(turns), 1),
-        mean_turns=len(turns) / len(traces),
-        mean_tokens=_mean_tokens(traces),
-        seconds=round(seconds, 1),
-        errors=sum(trace.end == "error" for trace in traces),
         base_model=plan.base_model,
         adapter=plan.adapter,
-        command=command,
         seed=plan.seed,
+        command=command,
         versions=provenance.versions(),
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
     )
-
-
-def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean."""
-    rng = random.Random(seed)
-    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
-    tail = round(0.025 * _RESAMPLES)
-    return means[tail], means[-tail - 1]
-
-
-_SPENT = "seconds.json"
-
-
-def _mean_tokens(traces: Sequence[Trace]) -> float | None:
-    counts = [sum(len(turn.action_ids) for turn in trace.turns) for trace in traces]
-    return fmean(counts) if any(counts) else None
 
 
 def _examples(plan: Plan, checker: Checker) -> list[Task]:
@@ -289,13 +219,6 @@ def _examples(plan: Plan, checker: Checker) -> list[Task]:
     if len(examples) < plan.shots:
         raise UsageError(f"--shots {plan.shots}: there are {len(examples)} solved tasks to show")
     return examples
-
-
-def _solved_shares(traces: Sequence[Trace]) -> list[float]:
-    outcomes: dict[tuple[str, str | None], list[bool]] = {}
-    for trace in traces:
-        outcomes.setdefault((trace.task.id, trace.task.program), []).append(trace.solved)
-    return [fmean(solved) for solved in outcomes.values()]
 
 
 def _seconds_before(folder: Path) -> float:

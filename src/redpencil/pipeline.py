@@ -17,10 +17,11 @@ from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import write_demos
 from redpencil.env import Method
-from redpencil.evaluate import RESULTS, Plan, Results, evaluate
+from redpencil.evaluate import Plan, evaluate
 from redpencil.files import read_json, read_jsonl
 from redpencil.players import players
 from redpencil.recipes import EvalSection, GrpoSection, Recipe
+from redpencil.results import RESULTS, Results
 from redpencil.sandbox import Limits
 from redpencil.tasks import load_other_splits, tasks_sha256
 from redpencil.train import ADAPTER

@@ -13,10 +13,10 @@ from redpencil import pipeline, provenance, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.env import Method
 from redpencil.errors import UsageError
-from redpencil.evaluate import RESULTS, Results
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
 from redpencil.recipes import Recipe, read
 from redpencil.report.entries import NAMES
+from redpencil.results import RESULTS, Results
 from redpencil.tasks import load
 from redpencil.types import Task, Value
 

@@ -24,8 +24,8 @@ from rich.text import Text
 from redpencil import editor
 from redpencil.cost import Hardware, Stage
 from redpencil.dataset import Summary
-from redpencil.evaluate import Results
 from redpencil.faults import Summary as FaultSummary
+from redpencil.results import Results
 from redpencil.rollout import OnTrace
 from redpencil.sandbox.trial import Trial
 from redpencil.types import Trace
@@ -108,14 +108,18 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
     """Evaluations side by side."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for heading in ("solved", "95% interval", "malformed", "turns", "tokens", "seconds"):
+    ks = sorted({at.k for _, results in rows for at in results.pass_at if at.k > 1})
+    headings = ["solved", "95% interval", *(f"pass@{k}" for k in ks)]
+    for heading in (*headings, "malformed", "turns", "tokens", "seconds"):
         table.add_column(heading, justify="right")
     for label, results in rows:
         low, high = results.ci95
+        values = {at.k: at.value for at in results.pass_at}
         table.add_row(
             label,
             f"{results.pass_at_1:.1%}",
             f"{low:.1%} - {high:.1%}",
+            *(f"{values[k]:.1%}" if k in values else "-" for k in ks),
             f"{results.malformed_rate:.1%}",
             f"{results.mean_turns:.1f}",
             "-" if results.mean_tokens is None else f"{results.mean_tokens:.0f}",

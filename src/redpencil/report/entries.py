@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from redpencil.errors import DataError
-from redpencil.evaluate import RESULTS, TRACES, Results
-from redpencil.files import read_json, read_jsonl
+from redpencil.files import read_jsonl
+from redpencil.results import RESULTS, Results, read_evaluation
 from redpencil.types import Trace
 
 ORDER = ("direct", "base", "sft", "grpo")
@@ -83,9 +83,7 @@ def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry]
 
 
 def _entry(folder: Path) -> Entry:
-    results = read_json(folder / RESULTS, Results)
-    label = NAMES.get(folder.name, folder.name)
-    return Entry(label, results, read_jsonl(folder / TRACES, Trace))
+    return Entry(NAMES.get(folder.name, folder.name), *read_evaluation(folder))
 
 
 def _traces_alone(file: Path) -> Entry:

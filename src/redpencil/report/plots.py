@@ -12,8 +12,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from redpencil.errors import MissingDependency
-from redpencil.evaluate import Results
 from redpencil.report.entries import Curve
+from redpencil.results import Results
 
 _INK, _ACCENT, _RULE = "#010203", "#010204", "#010205"
 _COLOURS = {_INK: "currentColor", _ACCENT: "var(--accent)", _RULE: "var(--rule)"}
