@@ -43,7 +43,7 @@ def one_line_error(result: subprocess.CompletedProcess[str], *pieces: str) -> No
 def test_help_is_quick_and_imports_nothing_heavy(redpencil: Run) -> None:
     result = redpencil("--help")
     assert result.returncode == 0
-    for command in ("quickstart", "tasks", "check", "demos", "sft", "rl", "eval", "report"):
+    for command in ("quickstart", "tasks", "check", "demos", "sft", "rl", "eval", "compare"):
         assert command in result.stdout
     heavy = "torch", "transformers", "trl", "datasets", "matplotlib", "numpy"
     code = (

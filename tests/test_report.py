@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import shutil
 import subprocess
@@ -17,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made import origin
+from made import Act, episode, origin
 from redpencil.checkers import PythonChecker
 from redpencil.env import AnswerEnv, EditEnv, Env
-from redpencil.errors import DataError, MissingDependency
+from redpencil.errors import DataError, MissingDependency, UsageError
 from redpencil.files import write_json, write_jsonl
 from redpencil.policy import ScriptedPolicy
-from redpencil.report import Curve, Entry, build, from_folder, write
+from redpencil.report import Curve, Entry, build, from_folder, from_folders, markdown, write
 from redpencil.report.view import highlighted, trace_view, visible
 from redpencil.results import Results, summarise
 from redpencil.rollout import Episode, rollout
@@ -79,7 +80,7 @@ class Tags(HTMLParser):
 
 def test_the_page_holds_results_curves_and_every_turn(page: str) -> None:
     tags = Tags(page)
-    assert [name for name, _ in tags.found].count("figure") == 1
+    assert [name for name, _ in tags.found].count("figure") == 2  # by turn, and the loss
     assert sum(attrs.get("class") == "trace" for _, attrs in tags.found) == 3
     assert sum("data-turn" in attrs for _, attrs in tags.found) == 5 + 3 + 2
     assert "66.7%" in page
@@ -87,6 +88,66 @@ def test_the_page_holds_results_curves_and_every_turn(page: str) -> None:
     assert "redpencil eval builtin:test --out runs/x" in page
     assert "unknown command" in page
     assert "broken by wrong operator" in page
+
+
+@pytest.fixture
+def measured() -> list[Entry]:
+    """Two evaluations of two programs, with all that a page can show."""
+
+    def played(label: str, wins: list[bool], tokens: int) -> Entry:
+        found = [
+            episode(
+                program,
+                Act("### REPL 1 >>>y", "y", tokens=tokens),
+                Act("### REPL 1 >>>z", "z", solved, tokens),
+                of=program,
+                corruptions=("misspell",) * (place + 1),
+                fault=("wrong_answer", "NameError")[place],
+            )
+            for place, (program, solved) in enumerate(zip("ab", wins, strict=True))
+        ]
+        return Entry(label, summarise(found, origin(), 3.0), found)
+
+    return [played("one | *first*", [False, True], 0), played("two", [True, True], 9)]
+
+
+def test_the_page_shows_what_compute_buys_and_who_wins(measured: list[Entry]) -> None:
+    page = build("t", measured, [])
+    headings = re.findall(r'<h2 id="(\w+)">', page)
+    assert headings == [
+        "results", "compute", "corruptions", "faults", "ends", "pairs", "traces",
+    ]  # fmt: skip
+    alts = [html.unescape(alt) for alt in re.findall(r'aria-label="(Share solved[^"]*)"', page)]
+    assert alts == [
+        "Share solved: one | *first* 50.0%; two 100.0%",
+        "Share solved by turns: one | *first* up to 50.0%; two up to 100.0%",
+        "Share solved by tokens: two up to 100.0%",
+        "Share solved, By number of corruptions: 1 corruption, 2 corruptions",
+        "Share solved, By kind of failure: NameError, wrong answer",
+    ]
+    assert page.count('<p class="keys">') == 3
+    assert "+50.0" in page
+
+
+def test_evaluations_of_other_programs_are_not_compared(
+    measured: list[Entry], traces: list[Trace], results: Results
+) -> None:
+    assert "Compared in pairs" not in build("t", [measured[0], Entry("x", results, traces)], [])
+
+
+def test_the_tables_can_be_had_as_markdown(measured: list[Entry]) -> None:
+    text = markdown("A <title>", measured)
+    assert text.startswith("# A \\<title\\>\n")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [re.split(r"(?<!\\)\|", row) for row in rows]
+    for above, below in itertools.pairwise(cells):
+        if set(below[1]) <= set(" -"):
+            assert len(above) == len(below)
+    assert r"| two | one \| \*first\* | **+50.0** | +0.0 to +100.0 | 1.000 | 1 | 0 | 1 |" in rows
+    assert "| two | 0.0% | 0.0% | 100.0% |" in rows  # at 8, 16 and 32 tokens
+    assert markdown("A <title>", measured) == text
+    with pytest.raises(UsageError, match="no evaluation to tabulate"):
+        markdown("t", [Entry("x", None, [])])
 
 
 def test_the_page_loads_nothing_from_anywhere(page: str) -> None:
@@ -260,6 +321,26 @@ def test_a_run_folder_is_read_in_order(
     assert [entry.label for entry in named] == ["other", sft, untrained, baseline]
     write(tmp_path / "report.html", "run", entries, curves)
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_several_folders_are_told_apart(
+    tmp_path: Path, traces: list[Trace], results: Results
+) -> None:
+    for name in ("small", "large"):
+        run_folder(tmp_path / name, results, traces)
+        rows = [{"step": float(step), "loss": 1.0} for step in range(3)]
+        write_jsonl(tmp_path / name / "sft" / "metrics.jsonl", rows)
+    folders = [tmp_path / "small", tmp_path / "large" / "eval" / "sft"]
+    entries, curves = from_folders(folders)
+    assert [entry.label for entry in entries] == [
+        "small: direct answer, zero-shot",
+        "small: editing, untrained",
+        "small: editing, after SFT",
+        "small: other",
+        "sft",
+    ]
+    assert [curve.label for curve in curves] == ["small: SFT: loss on the model's own tokens"]
+    assert from_folders(folders[:1]) == from_folder(folders[0])
 
 
 def test_demonstrations_have_a_page_too(tmp_path: Path, traces: list[Trace]) -> None:

@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from redpencil import editor
+from redpencil import editor, tables
 from redpencil.cost import Hardware, Stage
 from redpencil.dataset import Summary
 from redpencil.faults import Summary as FaultSummary
@@ -126,6 +126,20 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
             f"{results.seconds:.0f}",
         )
     return table
+
+
+def show_table(table: tables.Table) -> None:
+    """A table of text, and below it what its columns mean."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for place, heading in enumerate(table.headings):
+        style = "bold" if place == table.bold else None
+        shown.add_column(escape(heading), justify="right" if place else "left", style=style)
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    if not console.is_terminal:  # into a file or a pipe whole, however wide
+        shown.width = console.measure(shown, options=console.options.update(max_width=1000)).maximum
+    console.print(shown, crop=False)
+    console.print(f"{table.note}\n", style="dim", markup=False, soft_wrap=not console.is_terminal)
 
 
 def cost_table(stages: Sequence[Stage], machines: Sequence[Hardware]) -> Table:

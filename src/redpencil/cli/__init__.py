@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redpencil
-from redpencil.cli import ablation, data, files, recipes, sandbox, traces, training
+from redpencil.cli import ablation, data, files, recipes, results, sandbox, traces, training
 from redpencil.errors import RedpencilError
 
 app = typer.Typer(
@@ -39,7 +39,8 @@ app.command()(ablation.ablate)
 app.command("eval")(traces.evaluate)
 app.command()(traces.rollout)
 app.command()(traces.play)
-app.command()(traces.report)
+app.command()(results.compare)
+app.command()(results.report)
 app.command()(files.repair)
 
 sandbox_app = typer.Typer(help="The sandbox that programs run in.", no_args_is_help=True)

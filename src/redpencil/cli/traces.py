@@ -1,4 +1,4 @@
-"""Commands that make traces, by a model or by a person, and the one that shows them."""
+"""Commands that make traces, by a model or by a person."""
 
 from __future__ import annotations
 
@@ -192,22 +192,6 @@ def play(
         append_jsonl(out, [trace])
     terminal.console.print(terminal.outcome(trace))
     raise typer.Exit(0 if trace.solved else 1)
-
-
-def report(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of a run or an evaluation, or a file of traces.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="The page; default FOLDER/report.html.")] = None,
-    title: Annotated[str, typer.Option()] = "redpencil",
-) -> None:
-    """Turn results into one HTML page, with the traces to step through."""
-    from redpencil.report import from_folder, write
-    from redpencil.terminal import console
-
-    path = out or (folder / "report.html" if folder.is_dir() else folder.with_suffix(".html"))
-    write(path, title, *from_folder(folder))
-    console.print(str(path), soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
-"""Results and traces as one HTML page that needs nothing but itself."""
+"""Results and traces as one HTML page that needs nothing but itself, and the tables as Markdown."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import random
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,23 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from redpencil.errors import UsageError
 from redpencil.files import atomic_write
 from redpencil.report import plots, view
-from redpencil.report.entries import Curve, Entry, from_folder
+from redpencil.report.entries import Curve, Entry, from_folder, from_folders
+from redpencil.report.sections import measured_of, section_plots, sections
 from redpencil.types import Trace
 
-__all__ = ["Curve", "Entry", "build", "from_folder", "write"]
+__all__ = [
+    "Curve",
+    "Entry",
+    "build",
+    "from_folder",
+    "from_folders",
+    "markdown",
+    "write",
+    "write_markdown",
+]
 
 _HERE = Path(__file__).parent
 
@@ -47,7 +59,7 @@ def build(
         for entry in entries
         for trace in _choose(entry.traces, gallery, random.Random(seed))
     ]
-    measured = [(entry.label, entry.results) for entry in entries if entry.results is not None]
+    measured = measured_of(entries)
     script = (_HERE / "script.js").read_text(encoding="utf-8")
     page = (
         _templates()
@@ -55,8 +67,9 @@ def build(
         .render(
             title=title,
             measured=measured,
+            sections=sections(entries),
+            plots=section_plots(measured),
             labels=list(dict.fromkeys(entry.label for entry in entries)),
-            bars=plots.bars(measured) if measured else "",
             curves=[(curve.label, plots.line(curve, place)) for place, curve in enumerate(curves)],
             traces=shown,
             drawn_from=sum(len(entry.traces) for entry in entries),
@@ -90,6 +103,31 @@ def write(
         file.write(page.encode("utf-8", "replace"))
 
 
+def markdown(title: str, entries: Sequence[Entry]) -> str:
+    """The page's tables of results as Markdown.
+
+    Raises:
+        UsageError: nothing was measured.
+    """
+    found = sections(entries)
+    if not found:
+        raise UsageError("no evaluation to tabulate: `redpencil eval ... --out FOLDER` makes one")
+    template = _templates().get_template("report.md.j2")
+    text = template.render(title=title, sections=found, measured=measured_of(entries))
+    return f"{text.rstrip()}\n"
+
+
+def write_markdown(path: Path, title: str, entries: Sequence[Entry]) -> None:
+    """Write the tables of results as Markdown, atomically.
+
+    Raises:
+        UsageError: nothing was measured, or the file cannot be written.
+    """
+    text = markdown(title, entries)
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
 def _choose(traces: Sequence[Trace], count: int, rng: random.Random) -> list[Trace]:
     """Traces drawn by chance, half of them solved as long as there are enough of both."""
     solved = [trace for trace in traces if trace.solved]
@@ -102,10 +140,17 @@ def _choose(traces: Sequence[Trace], count: int, rng: random.Random) -> list[Tra
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    templates = Environment(
         loader=FileSystemLoader(_HERE),
-        autoescape=True,
+        autoescape=lambda name: not (name or "").endswith(".md.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["cell"] = _cell
+    return templates
+
+
+def _cell(text: str) -> str:
+    """The text to the letter in a line, or a table's cell, of Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(text.split()))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from redpencil.compare import names
 from redpencil.errors import DataError
 from redpencil.files import read_jsonl
 from redpencil.results import RESULTS, Results, read_evaluation
@@ -58,6 +59,24 @@ class _Metrics(msgspec.Struct):
     solved_rate: float | None = None
 
 
+def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
+    """What several paths hold, as `from_folder` reads each, under names that tell them apart.
+
+    Raises:
+        DataError: there is nothing to report, or a file is not what it should be (line named).
+    """
+    if len(folders) == 1:
+        return from_folder(folders[0])
+    entries: list[Entry] = []
+    curves: list[Curve] = []
+    for name, folder in zip(names(folders), folders, strict=True):
+        found, learned = from_folder(folder)
+        run = not folder.is_file() and not (folder / RESULTS).exists()
+        entries += [replace(one, label=f"{name}: {one.label}" if run else name) for one in found]
+        curves += [replace(curve, label=f"{name}: {curve.label}") for curve in learned]
+    return entries, curves
+
+
 def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry], list[Curve]]:
     """What a path holds: a run with `eval/*`, one evaluation's folder, or a file of traces.
 
@@ -83,7 +102,7 @@ def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry]
 
 
 def _entry(folder: Path) -> Entry:
-    return Entry(NAMES.get(folder.name, folder.name), *read_evaluation(folder))
+    return Entry(NAMES.get(folder.name, folder.resolve().name), *read_evaluation(folder))
 
 
 def _traces_alone(file: Path) -> Entry:
