@@ -81,7 +81,9 @@ def test_what_the_paper_reports_is_what_its_recipes_say(name: str) -> None:
 def test_the_quickstart_is_what_it_was() -> None:
     rules = EditRules(max_turns=6, idle_turns=2)
     recipe = read("quickstart")
-    assert recipe.demos == DemosRecipe("builtin:train", 4, "direct", (1, 2), "slips")
+    assert recipe.demos == DemosRecipe(
+        "builtin:train", per_task=4, order="direct", corruptions=(1, 2), kinds="slips"
+    )
     assert recipe.sft == SftRecipe(learning_rate=1e-3, epochs=1.0, batch=2)
     assert recipe.grpo == GrpoSection(
         steps=3, learning_rate=1e-4, rules=rules, checkpoint_every=1, corruptions=(1, 2),
@@ -174,7 +176,7 @@ def test_training_takes_from_the_recipe_what_no_option_says(
 
     def train_sft(traces: Any, recipe: Any, *_: Any) -> sft.SftReport:
         asked.append(recipe)
-        return sft.SftReport(0, 0, 0, 0, 0)
+        return sft.SftReport(0, 0, 0, 0, 0, None, None)
 
     def train_grpo(variants: Any, adapter: Any, recipe: Any, *_: Any) -> None:
         asked.append(recipe)

@@ -12,8 +12,9 @@ from made import Act, episode, origin
 from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken
 from redpencil.errors import DataError
-from redpencil.evaluate import Plan, evaluate, make_policy
+from redpencil.evaluate import Plan, evaluate
 from redpencil.files import write_json, write_jsonl
+from redpencil.players import players
 from redpencil.results import Score, read_evaluation, summarise
 from redpencil.types import Task
 
@@ -167,10 +168,10 @@ def test_a_greedy_evaluation_twice_writes_the_same_bytes(
     plan = Plan(method="coe", tasks="made", base_model=str(tiny_model))
     tasks = [msgspec.structs.replace(double, id=f"made/{n}", prompt=f"{n}") for n in range(3)]
     broken = [Broken(task, ("misspell",), ()) for task in tasks]
-    policy, checker = make_policy(plan), PythonChecker()
+    play, checker = players(plan), PythonChecker()
     written = []
     for folder, played in ((tmp_path / "once", broken), (tmp_path / "again", broken[::-1])):
-        evaluate(plan, played, policy, checker, folder, command="redpencil eval made")
+        evaluate(plan, played, play, checker, folder, command="redpencil eval made")
         lines = (folder / "results.json").read_text().splitlines()
         assert {"n", "ci95", "seconds"} <= set(json.loads("\n".join(lines)))
         written.append([line for line in lines if not line.lstrip().startswith('"seconds')])
