@@ -343,6 +343,23 @@ def test_several_folders_are_told_apart(
     assert from_folders(folders[:1]) == from_folder(folders[0])
 
 
+def test_results_alone_have_tables_and_no_traces(
+    tmp_path: Path, traces: list[Trace], results: Results
+) -> None:
+    for name in ("direct", "coe"):
+        write_json(tmp_path / f"{name}.json", results)
+    entries, curves = from_folders([tmp_path / "direct.json", tmp_path / "coe.json"])
+    assert [(entry.label, entry.results, entry.traces) for entry in entries] == [
+        ("direct", results, ()),
+        ("coe", results, ()),
+    ]
+    assert not curves
+    text = markdown("Results", entries)
+    assert "Compared in pairs" not in text
+    assert f"{results.pass_at_1:.1%}" in text
+    assert "<details" not in build("Results", entries, curves)
+
+
 def test_demonstrations_have_a_page_too(tmp_path: Path, traces: list[Trace]) -> None:
     write_jsonl(tmp_path / "demos.jsonl", traces)
     page = build("demos", *from_folder(tmp_path / "demos.jsonl"))

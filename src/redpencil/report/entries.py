@@ -10,7 +10,7 @@ import msgspec
 
 from redpencil.compare import names
 from redpencil.errors import DataError
-from redpencil.files import read_jsonl
+from redpencil.files import read_json, read_jsonl
 from redpencil.results import RESULTS, Results, read_evaluation
 from redpencil.types import Trace
 
@@ -72,13 +72,16 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
     for name, folder in zip(names(folders), folders, strict=True):
         found, learned = from_folder(folder)
         run = not folder.is_file() and not (folder / RESULTS).exists()
-        entries += [replace(one, label=f"{name}: {one.label}" if run else name) for one in found]
+        alone = name.removesuffix(".json")
+        entries += [replace(one, label=f"{name}: {one.label}" if run else alone) for one in found]
         curves += [replace(curve, label=f"{name}: {curve.label}") for curve in learned]
     return entries, curves
 
 
 def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry], list[Curve]]:
-    """What a path holds: a run with `eval/*`, one evaluation's folder, or a file of traces.
+    """What a path holds: a run with `eval/*`, one evaluation's folder, or a file.
+
+    A file ending in `.json` is one evaluation's results without its traces, any other is of traces.
 
     Args:
         order: names below `eval/` that come first, in this order; others follow by name.
@@ -86,6 +89,8 @@ def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry]
     Raises:
         DataError: there is nothing to report, or a file is not what it should be (line named).
     """
+    if folder.is_file() and folder.suffix == ".json":
+        return [Entry(folder.stem, read_json(folder, Results), ())], []
     if folder.is_file():
         return [_traces_alone(folder)], []
     if (folder / RESULTS).exists():

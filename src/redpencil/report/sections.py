@@ -60,7 +60,11 @@ def sections(entries: Sequence[Entry]) -> list[Section]:
         if any(scores):
             found.append(Section(name, title, [tables.by_group(measured, scores, what)]))
     pairs = compare.pairs(
-        [Evaluation(one.label, one.results, one.traces) for one in entries if one.results]
+        [
+            Evaluation(one.label, one.results, one.traces)
+            for one in entries
+            if one.results and one.traces
+        ]
     )
     if pairs:
         found.append(Section("pairs", "Compared in pairs", [tables.pairs(pairs)]))
