@@ -357,7 +357,7 @@ def test_results_alone_have_tables_and_no_traces(
     text = markdown("Results", entries)
     assert "Compared in pairs" not in text
     assert f"{results.pass_at_1:.1%}" in text
-    assert "<details" not in build("Results", entries, curves)
+    assert 'class="trace"' not in build("Results", entries, curves)
 
 
 def test_demonstrations_have_a_page_too(tmp_path: Path, traces: list[Trace]) -> None:
