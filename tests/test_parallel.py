@@ -22,7 +22,7 @@ import pytest
 
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
-from redpencil.dataset import tasks_sha256, write_demos
+from redpencil.dataset import write_demos
 from redpencil.demos import broken_variants
 from redpencil.env import EditEnv
 from redpencil.errors import ClusterError, DataError, MissingDependency, UsageError
@@ -32,7 +32,7 @@ from redpencil.players import Player, players
 from redpencil.policy import ScriptedPolicy
 from redpencil.rollout import Episode
 from redpencil.sandbox import Limits
-from redpencil.tasks import load
+from redpencil.tasks import load, tasks_sha256
 from redpencil.types import Task, Verdict
 
 TASKS = load("builtin:validation").tasks[:6]
