@@ -52,7 +52,10 @@ def load_model(
 def load_base(
     name: str, dtype: torch.dtype | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal model and its tokenizer; arguments and errors as for `load_model`."""
+    """A causal model, on this process's GPU if there is one, and its tokenizer.
+
+    Arguments and errors as for `load_model`.
+    """
     require_torch()
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -69,7 +72,7 @@ def load_base(
             f"no model {name!r}: it is not the alias {ALIAS!r}, and neither a folder nor a "
             f"Hugging Face id that can be reached ({reason})"
         ) from error
-    return model, tokenizer
+    return model.to(_device()), tokenizer
 
 
 def load_tokenizer(name: str) -> Any:
@@ -129,6 +132,13 @@ def default_dtype() -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def _device() -> str:
+    """Of several processes that train together, each has a GPU of its own."""
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
 def require_torch() -> None:
     """Raise MissingDependency unless the packages for running models are installed."""
     for package in ("torch", "transformers", "peft"):
@@ -146,7 +156,7 @@ def _load_smollm2(dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokeni
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=dtype)
     model.config._name_or_path = ""  # no hub id: PEFT would look it up
-    return model.eval(), tokenizer
+    return model.eval().to(_device()), tokenizer
 
 
 def _smollm2_folder() -> Path:
