@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+import made
 from redpencil.checkers import PythonChecker
 from redpencil.errors import DataError, UsageError
+from redpencil.evaluate import Plan, summarise
 from redpencil.files import write_jsonl
 from redpencil.tasks import load, tasks_sha256, verify
 from redpencil.types import Task
@@ -336,6 +338,13 @@ def test_the_digest_is_of_what_the_tasks_are(tmp_path: Path) -> None:
     assert tasks_sha256(load(f"jsonl:{tmp_path / 'mine.jsonl'}").tasks) == tasks_sha256(tasks)
     changed = load(fix_folder(tmp_path, [FIX | {"buggy_solution": "    return ns\n"}])).tasks
     assert tasks_sha256(changed) != tasks_sha256(tasks)
+
+
+def test_results_say_which_broken_programs_they_are_of() -> None:
+    traces = [made.trace([0.0], of="a"), made.trace([1.0], of="a"), made.trace([1.0], of="b")]
+    plan = Plan(method="coe", tasks="jsonl:some.jsonl", base_model="some")
+    results = summarise(plan, traces, 1.0, "")
+    assert results.tasks_sha256 == tasks_sha256([made.task("a"), made.task("b")])
 
 
 def test_tasks_that_do_not_hold_are_left_out(redpencil: Run, tmp_path: Path) -> None:
