@@ -35,7 +35,7 @@ def results(measured: Sequence[Measured]) -> Table:
     """Share solved, and what it cost."""
     ks = sorted({at.k for one in measured for at in one.results.pass_at if at.k > 1})
     costs = ("turns", "tokens", "tokens per solved", "seconds per solved")
-    headings = ["", "method", "pass@1", "95% interval", *(f"pass@{k}" for k in ks), "programs x n"]
+    headings = ["", "method", "pass@1", "95% interval", *(f"pass@{k}" for k in ks), "programs", "n"]
     return Table(
         [*headings, *costs],
         [_results_row(one.label, one.results, ks) for one in measured],
@@ -170,7 +170,8 @@ def _results_row(label: str, found: Results, ks: Sequence[int]) -> list[str]:
         _percent(found.pass_at_1),
         f"{_interval(found.ci95)}%",
         *(_percent(values[k]) if k in values else NONE for k in ks),
-        f"{found.n} x {found.samples}",
+        str(found.n),
+        str(found.samples),
         _number(found.mean_turns, 1),
         _number(found.mean_tokens),
         _number(found.tokens_per_solved),
