@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench results clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/sft.py
+
+results: $(READY)
+	$(BIN)/redpencil report results/*.json --out runs/results.html --markdown docs/results-tables.md \
+		--title "Results in numbers"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
