@@ -81,7 +81,7 @@ def test_the_solutions_of_tasks_are_checked(redpencil: Run, shop: Path) -> None:
     (shop / "right.py").write_text((shop / "right.py").read_text().replace("* 2", "* 3"))
     wrong = redpencil("tasks", f"doctest:{shop / 'right.py'}", "--check")
     assert wrong.returncode == 1
-    assert "right.f: f(2) returned 6, expected 4" in wrong.stdout
+    assert "right.f: its solution fails: f(2) returned 6, expected 4" in wrong.stdout
 
 
 def test_check_prints_the_verdict(redpencil: Run, shop: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 import made
 from redpencil.checkers import PythonChecker
 from redpencil.errors import DataError, UsageError
-from redpencil.evaluate import Plan, summarise
 from redpencil.files import write_jsonl
+from redpencil.results import summarise
 from redpencil.tasks import load, tasks_sha256, verify
 from redpencil.types import Task
 
@@ -341,9 +341,8 @@ def test_the_digest_is_of_what_the_tasks_are(tmp_path: Path) -> None:
 
 
 def test_results_say_which_broken_programs_they_are_of() -> None:
-    traces = [made.trace([0.0], of="a"), made.trace([1.0], of="a"), made.trace([1.0], of="b")]
-    plan = Plan(method="coe", tasks="jsonl:some.jsonl", base_model="some")
-    results = summarise(plan, traces, 1.0, "")
+    traces = [made.trace([0.0], of=name) for name in ("a", "b")]
+    results = summarise(traces, made.origin(), 1.0)
     assert results.tasks_sha256 == tasks_sha256([made.task("a"), made.task("b")])
 
 
