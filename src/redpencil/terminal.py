@@ -14,11 +14,10 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from redpencil import editor, tables
@@ -279,13 +278,12 @@ def _duration(seconds: float) -> str:
 
 
 def _bar() -> Progress:
+    """A bar that gives way where the terminal is narrow; in the end time left is time taken."""
     return Progress(
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
         TextColumn("[dim]{task.fields[note]}"),
         console=console,
     )
