@@ -55,10 +55,22 @@ class _Answering:
     max_tokens = 384
     max_turns = 1
 
-    def __init__(self, task: Task, checker: Checker, reward: RewardRule | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        checker: Checker,
+        examples: Sequence[Task] = (),
+        reward: RewardRule | None = None,
+    ) -> None:
+        """Prepare an episode.
+
+        Args:
+            examples: other tasks, which are shown with their solutions.
+        """
         self.task = task
         self.reward = reward or RewardRule()
         self._checker = checker
+        self._examples = examples
         self._turns = 0
         self._paid = False
 
@@ -116,13 +128,13 @@ class AnswerEnv(_Answering):
         Raises:
             UsageError: the task, or an example, has no broken program.
         """
-        super().__init__(task, checker, reward)
-        self._examples = examples
+        super().__init__(task, checker, examples, reward)
         for shown in (task, *examples):
             broken_page(shown)
 
     def reset(self) -> Observation:
         self._turns = 0
+        self._paid = False
         shown = [
             f"{self._asked(task)}\n\nAnswer:\n{fenced(task.solution or '')}\n"
             for task in self._examples
@@ -130,7 +142,6 @@ class AnswerEnv(_Answering):
         last = self._asked(self.task)
         if shown:
             last += "\n\nAnswer:"
-        self._paid = False
         return Observation("\n".join([*shown, last]), broken_page(self.task))
 
     def _asked(self, task: Task) -> str:
@@ -180,22 +191,9 @@ class WriteEnv(_Answering):
     method = "write"
     chat = False
 
-    def __init__(
-        self,
-        task: Task,
-        checker: Checker,
-        examples: Sequence[Task] = (),
-        reward: RewardRule | None = None,
-    ) -> None:
-        """Prepare an episode.
-
-        Args:
-            examples: other tasks, whose solutions are shown.
-        """
-        super().__init__(task, checker, reward)
-        self._examples = examples
-
     def reset(self) -> Observation:
+        self._turns = 0
+        self._paid = False
         shown = [f"{_wanted(task)}{fenced(task.solution or '')}\n" for task in self._examples]
         return Observation("\n".join([f"{WRITE_PROMPT}\n", *shown, _wanted(self.task)]), ())
 
