@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +15,22 @@ import torch
 from redpencil import demos
 from redpencil.checkers import PythonChecker
 from redpencil.engine.export import export_adapter, export_model
-from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
+from redpencil.engine.local import LocalEngine
+from redpencil.engine.weights import (
+    ALIAS,
+    ON_BOARD,
+    load_adapter,
+    load_base,
+    load_model,
+    load_tokenizer,
+    resolve_adapter,
+)
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
+from redpencil.policy import ModelPolicy
 from redpencil.recipes import GrpoRecipe, SftRecipe, Validation
+from redpencil.repair import repair, repair_task
 from redpencil.tasks import load
 from redpencil.train import credit, validation
 from redpencil.train import grpo as grpo_module
@@ -205,6 +217,30 @@ def test_an_adapter_is_exported_at_half_its_size_or_merged_into_its_model(
     with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
         export_adapter(tmp_path, tmp_path / "other")
     assert {path.name for path in tmp_path.iterdir()} == {"deep", "merged"}
+
+
+def test_the_adapter_on_board_is_small_and_for_the_alias() -> None:
+    folder = resolve_adapter(Path(ON_BOARD))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"]) == (ALIAS, 16)
+    assert {tensor.dtype for tensor in weights(folder).values()} == {torch.bfloat16}
+
+
+@pytest.mark.slow
+def test_the_adapter_on_board_mends_a_forgotten_return() -> None:
+    program = """\
+def total(prices, discount):
+    result = 0
+    for price in prices:
+        result += price
+    result * (100 - discount) / 100
+"""
+    tests = ["assert total([10, 20], 50) == 15", "assert total([100], 0) == 100"]
+    engine = LocalEngine(*load_model(ALIAS, Path(ON_BOARD)))
+    policy = ModelPolicy(engine, ALIAS, temperature=0.0)
+    (trace,) = repair(repair_task(program, tests), [policy], CHECKER)
+    assert trace.solved
 
 
 LOGGED = """
