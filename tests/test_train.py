@@ -180,12 +180,27 @@ def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_ear
 def test_the_validator_lets_the_model_play_as_it_stands(
     tiny_model: Path, start: Path, variants: list[demos.Broken]
 ) -> None:
-    validator = Validator(Validation(limit=2), str(tiny_model), CHECKER, seed=0)
+    validator = Validator(Validation(limit=2), str(tiny_model), "coe", CHECKER, seed=0)
     model = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
     assert validator.solved_rate(model) == 0.0
     assert [trace.task.split for trace in validator.demos()] == ["validation"] * 2
     with pytest.raises(UsageError, match="no split"):
-        Validator(Validation(tasks="builtin:dev"), str(tiny_model), CHECKER, seed=0)
+        Validator(Validation(tasks="builtin:dev"), str(tiny_model), "coe", CHECKER, seed=0)
+
+
+def test_a_validation_plays_by_the_method_that_is_trained(
+    tiny_model: Path, variants: list[demos.Broken], traces: list[Trace], tmp_path: Path
+) -> None:
+    validator = Validator(Validation(limit=2), str(tiny_model), "direct", CHECKER, seed=0)
+    assert [trace.method for trace in validator.demos()] == ["direct"] * 2
+    forgetful = Validation(limit=1, rules=EditRules(history=False))
+    (alone,) = Validator(forgetful, str(tiny_model), "coe", CHECKER, seed=0).demos()
+    assert [turn.observation.fresh for turn in alone.turns[1:]] == [True] * (len(alone.turns) - 1)
+    answers = demos.demonstrate(variants[:1], CHECKER, method="direct")
+    mixed = [*traces[:1], *(made for made in answers if isinstance(made, Trace))]
+    recipe = SftRecipe(model=str(tiny_model), validation=Validation())
+    with pytest.raises(UsageError, match="the traces are of: coe, direct"):
+        train_sft(mixed, recipe, tmp_path)
 
 
 @pytest.fixture(scope="module")

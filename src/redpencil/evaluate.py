@@ -181,7 +181,9 @@ def sample(
     assert plan.method != "write"
     episodes = [
         Episode(
-            repairing(plan.method, item.task, checker, plan.rules, examples),
+            repairing(
+                plan.method, item.task, checker, plan.rules, others(examples, item.task, plan.shots)
+            ),
             seed,
             item.corruptions,
         )
@@ -189,6 +191,12 @@ def sample(
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
     return rollout_to_file(path, episodes, play, on_trace=on_trace)
+
+
+def others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
+    """So many of the examples, none of them the task itself, nor the one that it is a fault of."""
+    name = task.id.partition("#")[0]
+    return [example for example in examples if example.id != name][:count]
 
 
 _SPENT = "seconds.json"
@@ -209,15 +217,18 @@ def _origin(plan: Plan, command: str) -> Origin:
 
 
 def _examples(plan: Plan, checker: Checker) -> list[Task]:
-    """The solved tasks that are shown, broken as those to be solved; settled by the seed."""
+    """Solved tasks, broken as those to be solved, settled by the seed.
+
+    One more than are shown, in case one of them is the task at hand.
+    """
     if not plan.shots:
         return []
     solved = [task for task in load_examples(plan.tasks) if task.solution is not None]
     random.Random(plan.seed).shuffle(solved)
     made = broken_variants(solved, 1, plan.corruptions, plan.seed, checker, kinds=plan.kinds)
-    examples = [broken.task for broken in itertools.islice(made, plan.shots)]
-    if len(examples) < plan.shots:
-        raise UsageError(f"--shots {plan.shots}: there are {len(examples)} solved tasks to show")
+    examples = [broken.task for broken in itertools.islice(made, plan.shots + 1)]
+    if len(examples) <= plan.shots:
+        raise UsageError(f"--shots {plan.shots}: there are {len(examples)} solved tasks to choose")
     return examples
 
 

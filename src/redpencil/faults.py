@@ -18,7 +18,7 @@ from redpencil import editor, provenance
 from redpencil.checkers import Checker
 from redpencil.env import WriteEnv, finished_program
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan
+from redpencil.evaluate import Plan, others
 from redpencil.files import claim, write_json, write_jsonl
 from redpencil.rollout import Episode, OnTrace, Play, rollout_to_file
 from redpencil.sameness import edit_distance, normalised
@@ -88,7 +88,7 @@ def sample_faults(
     claim(path, plan)
     blank = [msgspec.structs.replace(task, program=None, fault="") for task in tasks]
     episodes = [
-        Episode(WriteEnv(task, checker, _others(shown, task, plan.shots)), seed)
+        Episode(WriteEnv(task, checker, others(shown, task, plan.shots)), seed)
         for task in blank[: plan.limit]
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
@@ -173,7 +173,3 @@ def _choose(examples: Sequence[Task], plan: Plan) -> list[Task]:
             "solution; ask for fewer --shots"
         )
     return random.Random(plan.seed).sample(solved, plan.shots + 1)
-
-
-def _others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
-    return [example for example in examples if example.id != task.id][:count]

@@ -23,6 +23,7 @@ from redpencil.cli.options import (
     given_command,
     source_weights,
 )
+from redpencil.errors import UsageError
 from redpencil.train.credit import RULES
 
 
@@ -76,6 +77,8 @@ def sft(
     traces = read_jsonl(demos, Trace)
     if solved:
         traces = [trace for trace in traces if trace.solved]
+        if not traces:
+            raise UsageError(f"no trace in {demos} ends solved: leave out --solved")
     require_torch()
     terminal.console.quiet = not is_first()
     from redpencil.train.sft import train_sft
@@ -117,7 +120,6 @@ def thoughts(
     out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")],
 ) -> None:
     """Turn a data set of reasoning in words into traces that `sft` trains on."""
-    from redpencil.errors import UsageError
     from redpencil.files import write_jsonl
     from redpencil.terminal import console
     from redpencil.thoughts import s1k

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from datasets import Dataset
@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from redpencil.checkers import PythonChecker
 from redpencil.engine.weights import load_base
+from redpencil.env import Method
 from redpencil.errors import UsageError
 from redpencil.recipes import SftRecipe
 from redpencil.train import processes
@@ -72,7 +73,8 @@ def train_sft(
     validation, the adapter saved is the one that solved most in it.
 
     Raises:
-        UsageError: no trace fits into the context, or there is no such model.
+        UsageError: no trace fits into the context, there is no such model, or there is a validation
+            and the traces are of several methods.
     """
     model, tokenizer = load_base(recipe.model)
     readable = [t if t.policy == recipe.model else foreign(t) for t in traces]
@@ -89,7 +91,8 @@ def train_sft(
     validator = None
     held_out: list[Tokens] = []
     if recipe.validation is not None:
-        validator = Validator(recipe.validation, recipe.model, PythonChecker(), recipe.seed)
+        method = _only_method(traces)
+        validator = Validator(recipe.validation, recipe.model, method, PythonChecker(), recipe.seed)
         held_out = [t for trace in validator.demos() for t in trace_tokens(trace, tokenizer)]
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
@@ -134,6 +137,16 @@ def train_sft(
         best_step=trainer.state.best_global_step if validator else None,
         solved_rate=trainer.state.best_metric if validator else None,
     )
+
+
+def _only_method(traces: Sequence[Trace]) -> Method:
+    """The method that all traces are of, by which a validation has to play."""
+    methods = {trace.method for trace in traces}
+    for method in get_args(Method):
+        if methods == {method}:
+            return method  # type: ignore[no-any-return]
+    found = ", ".join(sorted(methods))
+    raise UsageError(f"a validation plays by one method of repair, and the traces are of: {found}")
 
 
 def _saving(recipe: SftRecipe) -> dict[str, Any]:

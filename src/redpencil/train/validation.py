@@ -12,7 +12,7 @@ from redpencil.checkers import Checker
 from redpencil.demos import broken_variants, demonstrate
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
-from redpencil.env import EditEnv
+from redpencil.env import EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.policy import ModelPolicy
 from redpencil.recipes import Validation
@@ -25,8 +25,13 @@ from redpencil.types import Trace
 class Validator:
     """Lets a model mend the held-out programs of a recipe, greedily."""
 
-    def __init__(self, recipe: Validation, model: str, checker: Checker, seed: int) -> None:
+    def __init__(
+        self, recipe: Validation, model: str, method: Method, checker: Checker, seed: int
+    ) -> None:
         """Break the programs.
+
+        Args:
+            method: how they are to be mended.
 
         Raises:
             UsageError: there are no such tasks, or none of them can be broken.
@@ -39,12 +44,14 @@ class Validator:
             raise UsageError(f"nothing to validate on: no task of {recipe.tasks} can be broken")
         self._recipe = recipe
         self._model = model
+        self._method = method
         self._checker = checker
         self._engine: LocalEngine | None = None
 
     def demos(self) -> list[Trace]:
         """Demonstrations of the same programs, for the loss."""
-        made = demonstrate(self._variants, self._checker)
+        rules = EditRules(history=self._recipe.rules.history)
+        made = demonstrate(self._variants, self._checker, method=self._method, rules=rules)
         return [trace for trace in made if isinstance(trace, Trace)]
 
     def solved_rate(self, model: Any) -> float:
@@ -62,7 +69,7 @@ class Validator:
             self._engine = LocalEngine(*load_base(self._model))
         self._engine.sync(model)
         episodes = [
-            Episode(EditEnv(broken.task, self._checker, self._recipe.rules))
+            Episode(repairing(self._method, broken.task, self._checker, self._recipe.rules))
             for broken in self._variants
         ]
         policy = ModelPolicy(self._engine, self._model, temperature=0.0)

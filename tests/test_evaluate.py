@@ -1,0 +1,69 @@
+"""What an evaluation plays: the examples shown before an answer, and what cannot be played."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from redpencil.checkers import PythonChecker
+from redpencil.demos import broken_variants
+from redpencil.errors import UsageError
+from redpencil.evaluate import Plan, others, sample
+from redpencil.policy import ScriptedPolicy
+from redpencil.rollout import rollout
+from redpencil.tasks import load
+from redpencil.types import Task
+
+CHECKER = PythonChecker()
+PLAY = partial(rollout, policy=ScriptedPolicy(lambda task: ["no program"]))
+
+
+def test_as_many_examples_are_shown_as_asked_and_never_the_task_itself(tmp_path: Path) -> None:
+    plan = Plan("direct", "builtin:train", "scripted", shots=2)
+    tasks = load("builtin:train").tasks
+    (shown,) = play(plan, tasks[0], tmp_path / "1")
+    examples = [task for task in tasks if f"```python\n{task.solution}```" in shown]
+    assert len(examples) == 2
+    # The first example is now to be solved itself: another one takes its place.
+    (again,) = play(
+        plan, list(broken_variants(examples[:1], 1, (1, 3), 0, CHECKER)), tmp_path / "2"
+    )
+    assert f"```python\n{examples[0].solution}```" not in again
+    assert again.count("\nAnswer:\n```python\n") == 2
+
+
+def play(plan: Plan, task: Task, folder: Path) -> list[str]:
+    broken = list(broken_variants([task], 1, (1, 3), 0, CHECKER))
+    traces = sample(plan, broken, PLAY, CHECKER, folder / "traces.jsonl")
+    return [trace.turns[0].observation.text for trace in traces]
+
+
+def test_a_fault_of_a_task_is_not_shown_the_task() -> None:
+    first, second = load("builtin:validation").tasks[:2]
+    fault = msgspec.structs.replace(first, id=f"{first.id}#3")
+    assert others([first, second], fault, 2) == [second]
+    assert others([first, second], second, 1) == [first]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"shots": 1}, "no solved task is shown before one to edit"),
+        ({"method": "direct", "constrained": True}, "only edits have a grammar"),
+        ({"base_model": "oracle", "method": "direct"}, "oracle only edits"),
+        ({"base_model": "random-edit", "adapter": "a"}, "has neither adapter nor server"),
+        ({"samples": 2}, "samples at temperature 0 are all the same"),
+        ({"method": "reasoning", "server": "http://localhost", "dialect": "completions"}, "chat"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Plan(**{"method": "coe", "tasks": "builtin:test", "base_model": "smollm2-135m"} | changes)
+
+
+def test_a_bound_that_draws_can_be_sampled_more_than_once() -> None:
+    assert Plan("coe", "builtin:test", "random-edit", samples=4).temperature == 0
