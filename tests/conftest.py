@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from redpencil.checkers import PythonChecker
+from redpencil.demos import Broken, broken_variants, demonstrate
 from redpencil.sandbox import RUNG_VARIABLE, Rung
-from redpencil.types import Task
+from redpencil.tasks import load
+from redpencil.types import Task, Trace
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,6 +125,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def variants() -> list[Broken]:
+    """Broken programs of six problems."""
+    tasks = load("builtin:validation").tasks[:6]
+    return list(broken_variants(tasks, 1, (1, 1), 0, PythonChecker()))
+
+
+@pytest.fixture(scope="session")
+def traces(variants: list[Broken]) -> list[Trace]:
+    """A demonstration of each."""
+    made = demonstrate(variants, PythonChecker())
+    return [trace for trace in made if isinstance(trace, Trace)]
+
+
+@pytest.fixture(scope="session")
+def start(tiny_model: Path, traces: list[Trace], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of the tiny model, far enough from none."""
+    from trained import sft
+
+    return sft(tiny_model, traces, tmp_path_factory.mktemp("sft"), learning_rate=5e-3)
 
 
 @pytest.fixture

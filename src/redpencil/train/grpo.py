@@ -36,7 +36,7 @@ from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
 from redpencil.train import credit, processes
 from redpencil.train.curriculum import Curriculum
-from redpencil.train.head import score_only_labels
+from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import (
     Journal,
     Progress,
@@ -229,22 +229,11 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         labels[:, -logits_to_keep:] = input_ids[:, -logits_to_keep:].masked_fill(
             self.action_mask == 0, -100
         )
-        size = batch_size or len(input_ids)
-        outputs = []
         with self.accelerator.autocast():
-            for start in range(0, len(input_ids), size):
-                rows = slice(start, start + size)
-                outputs.append(
-                    model(
-                        input_ids=input_ids[rows],
-                        attention_mask=attention_mask[rows],
-                        labels=labels[rows],
-                        fused_lm_head=True,
-                    )
-                )
-        logps = torch.cat([output.log_probs[:, -logits_to_keep:] for output in outputs])
-        entropies = torch.cat([output.entropy[:, -logits_to_keep:] for output in outputs])
-        return logps, entropies, None
+            logps, entropies = score_rows(
+                model, input_ids, attention_mask, labels, batch_size or len(input_ids)
+            )
+        return logps[:, -logits_to_keep:], entropies[:, -logits_to_keep:], None
 
 
 class _Sampling:

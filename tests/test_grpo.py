@@ -1,261 +1,30 @@
-"""Training on a tiny model: the tokens, the head, the seam with TRL, crash and resume."""
+"""Reinforcing a tiny model: the seam with TRL, crash and resume."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 
 from redpencil import demos
 from redpencil.checkers import PythonChecker
-from redpencil.engine.export import export_adapter, export_model
-from redpencil.engine.local import LocalEngine
-from redpencil.engine.weights import (
-    ALIAS,
-    ON_BOARD,
-    load_adapter,
-    load_base,
-    load_model,
-    load_tokenizer,
-    resolve_adapter,
-)
+from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl
-from redpencil.policy import ModelPolicy
-from redpencil.recipes import GrpoRecipe, SftRecipe, Validation
-from redpencil.repair import repair, repair_task
-from redpencil.tasks import load
-from redpencil.train import credit, validation
+from redpencil.recipes import GrpoRecipe
+from redpencil.train import credit
 from redpencil.train import grpo as grpo_module
 from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
-from redpencil.train.loop import last_checkpoint, mixed_precision
-from redpencil.train.sft import train_sft
-from redpencil.train.tokens import foreign, trace_tokens
-from redpencil.train.validation import Validator
+from redpencil.train.loop import mixed_precision
 from redpencil.types import Trace
+from trained import weights
 
 CHECKER = PythonChecker()
-
-
-@pytest.fixture(scope="module")
-def variants() -> list[demos.Broken]:
-    tasks = load("builtin:validation").tasks[:6]
-    return list(demos.broken_variants(tasks, 1, (1, 1), 0, CHECKER))
-
-
-@pytest.fixture(scope="module")
-def traces(variants: list[demos.Broken]) -> list[Trace]:
-    return [made for made in demos.demonstrate(variants, CHECKER) if isinstance(made, Trace)]
-
-
-def weights(adapter: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(adapter / "adapter_model.safetensors")
-
-
-@pytest.mark.parametrize("padded", [slice(0, 0), slice(30, None), slice(0, 10)])
-def test_the_head_scores_only_labels_and_as_the_full_head_would(
-    tiny_model: Path, padded: slice
-) -> None:
-    model: Any = load_base(str(tiny_model), torch.float32)[0]
-    ids = torch.randint(1, 300, (2, 40))
-    shown = torch.ones_like(ids)
-    shown[0, padded] = 0
-    labels = ids.clone()
-    labels[:, :25] = -100
-    labels[0, 30:] = -100
-    full = torch.nn.functional.cross_entropy(
-        model(input_ids=ids, attention_mask=shown)
-        .logits[:, :-1]
-        .reshape(-1, model.config.vocab_size),
-        labels[:, 1:].reshape(-1),
-    )
-    full.backward()
-    wanted = {name: weight.grad.clone() for name, weight in model.named_parameters()}
-    model.zero_grad()
-    score_only_labels(model)
-    output = model(input_ids=ids, attention_mask=shown, labels=labels, fused_lm_head=True)
-    output.loss.backward()
-    assert output.loss.item() == pytest.approx(full.item(), abs=1e-5)
-    assert (output.log_probs[labels[:, 1:] == -100] == 0).all()
-    for name, weight in model.named_parameters():
-        assert torch.allclose(weight.grad, wanted[name], atol=1e-5), name
-
-
-def sft(tiny_model: Path, traces: list[Trace], folder: Path, **changes: Any) -> Path:
-    recipe = SftRecipe(
-        model=str(tiny_model), batch=2, epochs=2, context=1024, checkpoint_every=2, **changes
-    )
-    report = train_sft(traces, recipe, folder)
-    assert report.steps == report.sequences
-    assert 0 < report.action_tokens < report.tokens
-    return folder / "adapter"
-
-
-def test_sft_learns_logs_and_saves_an_adapter(
-    tiny_model: Path, traces: list[Trace], tmp_path: Path
-) -> None:
-    adapter = sft(tiny_model, traces, tmp_path, learning_rate=5e-3)
-    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
-    losses = [row["loss"] for row in rows if "loss" in row]
-    assert losses[-1] < losses[0]
-    assert list((tmp_path / "tensorboard").iterdir())
-    assert {path.name for path in adapter.iterdir()} == {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-    }
-
-
-def test_what_another_model_sampled_is_encoded_anew(tiny_model: Path, traces: list[Trace]) -> None:
-    tokenizer = load_tokenizer(str(tiny_model))
-    turns = [msgspec.structs.replace(turn, action_ids=(1, 2)) for turn in traces[0].turns]
-    sampled = msgspec.structs.replace(traces[0], policy="another", turns=tuple(turns))
-    assert trace_tokens(sampled, tokenizer) != trace_tokens(traces[0], tokenizer)
-    assert trace_tokens(foreign(sampled), tokenizer) == trace_tokens(traces[0], tokenizer)
-
-
-def test_sft_goes_on_from_its_last_whole_checkpoint(
-    tiny_model: Path, traces: list[Trace], tmp_path: Path
-) -> None:
-    straight = weights(sft(tiny_model, traces, tmp_path / "straight"))
-    folder = tmp_path / "torn"
-    sft(tiny_model, traces, folder)
-    newest = last_checkpoint(folder)
-    assert newest is not None
-    (newest / "trainer_state.json").unlink()  # killed while it was written
-    earlier = last_checkpoint(folder)
-    assert earlier is not None
-    assert earlier != newest
-    shutil.rmtree(folder / "adapter")
-    resumed = weights(sft(tiny_model, traces, folder))
-    for name, tensor in straight.items():
-        assert torch.equal(tensor, resumed[name]), name
-    steps = [row["step"] for row in read_jsonl(folder / "metrics.jsonl", dict[str, float])]
-    assert steps == sorted(steps)
-
-
-def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_early(
-    tiny_model: Path, traces: list[Trace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is solved is made up, since a model so small solves nothing; all else is real."""
-    played: list[int] = []
-    rates = iter([0.1, 0.3, 0.3, 0.2, 0.9])
-
-    def solved(traces: Iterable[bool]) -> float:
-        played.append(len(list(traces)))
-        return next(rates)
-
-    monkeypatch.setattr(validation, "fmean", solved)
-    recipe = SftRecipe(
-        model=str(tiny_model),
-        batch=1,
-        epochs=3,
-        context=1024,
-        learning_rate=5e-3,
-        validation=Validation(every=2, patience=2, limit=3),
-    )
-    report = train_sft(traces, recipe, tmp_path)
-    assert (report.best_step, report.solved_rate, report.steps) == (4, 0.3, 8)
-    assert played == [3] * 4
-    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
-    found = [(row["step"], row["eval_solved_rate"]) for row in rows if "eval_solved_rate" in row]
-    assert found == [(2, 0.1), (4, 0.3), (6, 0.3), (8, 0.2)]
-    assert all(row["eval_loss"] > 0 for row in rows if "eval_solved_rate" in row)
-    kept = weights(tmp_path / "adapter")
-    best = weights(tmp_path / "checkpoint-4")
-    last = weights(tmp_path / "checkpoint-8")
-    assert all(torch.equal(kept[name], best[name]) for name in best)
-    assert any(not torch.equal(kept[name], last[name]) for name in last)
-
-
-def test_the_validator_lets_the_model_play_as_it_stands(
-    tiny_model: Path, start: Path, variants: list[demos.Broken]
-) -> None:
-    validator = Validator(Validation(limit=2), str(tiny_model), "coe", CHECKER, seed=0)
-    model = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
-    assert validator.solved_rate(model) == 0.0
-    assert [trace.task.split for trace in validator.demos()] == ["validation"] * 2
-    with pytest.raises(UsageError, match="no split"):
-        Validator(Validation(tasks="builtin:dev"), str(tiny_model), "coe", CHECKER, seed=0)
-
-
-def test_a_validation_plays_by_the_method_that_is_trained(
-    tiny_model: Path, variants: list[demos.Broken], traces: list[Trace], tmp_path: Path
-) -> None:
-    validator = Validator(Validation(limit=2), str(tiny_model), "direct", CHECKER, seed=0)
-    assert [trace.method for trace in validator.demos()] == ["direct"] * 2
-    forgetful = Validation(limit=1, rules=EditRules(history=False))
-    (alone,) = Validator(forgetful, str(tiny_model), "coe", CHECKER, seed=0).demos()
-    assert [turn.observation.fresh for turn in alone.turns[1:]] == [True] * (len(alone.turns) - 1)
-    answers = demos.demonstrate(variants[:1], CHECKER, method="direct")
-    mixed = [*traces[:1], *(made for made in answers if isinstance(made, Trace))]
-    recipe = SftRecipe(model=str(tiny_model), validation=Validation())
-    with pytest.raises(UsageError, match="the traces are of: coe, direct"):
-        train_sft(mixed, recipe, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def start(tiny_model: Path, traces: list[Trace], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter far enough from none."""
-    return sft(tiny_model, traces, tmp_path_factory.mktemp("sft"), learning_rate=5e-3)
-
-
-def test_an_adapter_is_exported_at_half_its_size_or_merged_into_its_model(
-    tiny_model: Path, start: Path, tmp_path: Path
-) -> None:
-    export_adapter(start, tmp_path / "deep" / "small")
-    small = weights(tmp_path / "deep" / "small")
-    for name, tensor in weights(start).items():
-        assert torch.equal(small[name], tensor.to(torch.bfloat16)), name
-    ids = torch.arange(1, 30)[None]
-    with torch.inference_mode():
-        tuned = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
-        wanted = tuned(input_ids=ids).logits
-        rounded: Any = load_model(str(tiny_model), tmp_path / "deep" / "small", torch.float32)[0]
-        assert torch.allclose(rounded(input_ids=ids).logits, wanted, atol=0.05)
-        export_model(str(tiny_model), start, tmp_path / "merged")
-        merged: Any = load_base(str(tmp_path / "merged"), torch.float32)[0]
-        assert torch.allclose(merged(input_ids=ids).logits, wanted, atol=0.05)
-        plain: Any = load_base(str(tiny_model), torch.float32)[0]
-        assert not torch.allclose(plain(input_ids=ids).logits, wanted, atol=0.05)
-    with pytest.raises(UsageError, match="is there already"):
-        export_adapter(start, tmp_path / "merged")
-    with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
-        export_adapter(tmp_path, tmp_path / "other")
-    assert {path.name for path in tmp_path.iterdir()} == {"deep", "merged"}
-
-
-def test_the_adapter_on_board_is_small_and_for_the_alias() -> None:
-    folder = resolve_adapter(Path(ON_BOARD))
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
-    config = json.loads((folder / "adapter_config.json").read_text())
-    assert (config["base_model_name_or_path"], config["r"]) == (ALIAS, 16)
-    assert {tensor.dtype for tensor in weights(folder).values()} == {torch.bfloat16}
-
-
-@pytest.mark.slow
-def test_the_adapter_on_board_mends_a_forgotten_return() -> None:
-    program = """\
-def total(prices, discount):
-    result = 0
-    for price in prices:
-        result += price
-    result * (100 - discount) / 100
-"""
-    tests = ["assert total([10, 20], 50) == 15", "assert total([100], 0) == 100"]
-    engine = LocalEngine(*load_model(ALIAS, Path(ON_BOARD)))
-    policy = ModelPolicy(engine, ALIAS, temperature=0.0)
-    (trace,) = repair(repair_task(program, tests), [policy], CHECKER)
-    assert trace.solved
 
 
 LOGGED = """
@@ -522,11 +291,7 @@ def test_tasks_rest_alike_in_a_run_that_goes_on_after_a_crash(
     assert [trace.task for trace in read_jsonl(folder / "traces.jsonl", Trace)] == straight
 
 
-def test_wrong_requests_say_what_to_do(
-    tiny_model: Path, traces: list[Trace], variants: list[demos.Broken], tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="no demonstration fits"):
-        train_sft(traces, SftRecipe(model=str(tiny_model), context=10), tmp_path)
+def test_wrong_requests_say_what_to_do(variants: list[demos.Broken], tmp_path: Path) -> None:
     rules = "the rules are paper, outcome, returns, page-groups"
     with pytest.raises(UsageError, match=f"no credit rule 'best'; {rules}"):
         train_grpo(variants, tmp_path, GrpoRecipe(credit="best"), CHECKER, tmp_path)

@@ -1,0 +1,194 @@
+"""Fine-tuning a tiny model: the head, the tokens, validation, crash and resume."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from redpencil import demos
+from redpencil.checkers import PythonChecker
+from redpencil.engine.weights import (
+    load_adapter,
+    load_base,
+    load_tokenizer,
+)
+from redpencil.env import EditRules
+from redpencil.errors import UsageError
+from redpencil.files import read_jsonl
+from redpencil.recipes import SftRecipe, Validation
+from redpencil.train import validation
+from redpencil.train.head import score_only_labels, score_rows
+from redpencil.train.loop import last_checkpoint
+from redpencil.train.sft import train_sft
+from redpencil.train.tokens import foreign, trace_tokens
+from redpencil.train.validation import Validator
+from redpencil.types import Trace
+from trained import sft, weights
+
+CHECKER = PythonChecker()
+
+
+@pytest.mark.parametrize("padded", [slice(0, 0), slice(30, None), slice(0, 10)])
+def test_the_head_scores_only_labels_and_as_the_full_head_would(
+    tiny_model: Path, padded: slice
+) -> None:
+    model: Any = load_base(str(tiny_model), torch.float32)[0]
+    ids = torch.randint(1, 300, (2, 40))
+    shown = torch.ones_like(ids)
+    shown[0, padded] = 0
+    labels = ids.clone()
+    labels[:, :25] = -100
+    labels[0, 30:] = -100
+    full = torch.nn.functional.cross_entropy(
+        model(input_ids=ids, attention_mask=shown)
+        .logits[:, :-1]
+        .reshape(-1, model.config.vocab_size),
+        labels[:, 1:].reshape(-1),
+    )
+    full.backward()
+    wanted = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    score_only_labels(model)
+    output = model(input_ids=ids, attention_mask=shown, labels=labels, fused_lm_head=True)
+    output.loss.backward()
+    assert output.loss.item() == pytest.approx(full.item(), abs=1e-5)
+    assert (output.log_probs[labels[:, 1:] == -100] == 0).all()
+    for name, weight in model.named_parameters():
+        assert torch.allclose(weight.grad, wanted[name], atol=1e-5), name
+
+
+def test_rows_score_the_same_however_they_are_padded_and_batched(tiny_model: Path) -> None:
+    model: Any = load_base(str(tiny_model), torch.float32)[0]
+    score_only_labels(model)
+    spans = [(0, 40), (9, 40), (3, 12), (0, 33), (20, 40)]
+    ids = torch.randint(1, 300, (len(spans), 40))
+    shown, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for row, (begin, end) in enumerate(spans):
+        shown[row, begin:end] = 1
+        labels[row, begin + 5 : end] = ids[row, begin + 5 : end]
+    for most in (1, 2, 5):
+        log_probs, entropies = score_rows(model, ids, shown, labels, most)
+        assert (log_probs[labels == -100] == 0).all()
+        assert (entropies[labels == -100] == 0).all()
+        for row, (begin, end) in enumerate(spans):
+            alone = model(input_ids=ids[row : row + 1, begin:end]).logits[0].log_softmax(-1)
+            places = torch.arange(4, end - begin - 1)
+            wanted = alone[places, ids[row, begin + 5 : end]]
+            assert torch.allclose(log_probs[row, begin + 5 : end], wanted, atol=1e-5)
+            entropy = -(alone.exp() * alone).sum(-1)[places]
+            assert torch.allclose(entropies[row, begin + 5 : end], entropy, atol=1e-4)
+
+
+def test_sft_learns_logs_and_saves_an_adapter(
+    tiny_model: Path, traces: list[Trace], tmp_path: Path
+) -> None:
+    adapter = sft(tiny_model, traces, tmp_path, learning_rate=5e-3)
+    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert {path.name for path in adapter.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_what_another_model_sampled_is_encoded_anew(tiny_model: Path, traces: list[Trace]) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    turns = [msgspec.structs.replace(turn, action_ids=(1, 2)) for turn in traces[0].turns]
+    sampled = msgspec.structs.replace(traces[0], policy="another", turns=tuple(turns))
+    assert trace_tokens(sampled, tokenizer) != trace_tokens(traces[0], tokenizer)
+    assert trace_tokens(foreign(sampled), tokenizer) == trace_tokens(traces[0], tokenizer)
+
+
+def test_sft_goes_on_from_its_last_whole_checkpoint(
+    tiny_model: Path, traces: list[Trace], tmp_path: Path
+) -> None:
+    straight = weights(sft(tiny_model, traces, tmp_path / "straight"))
+    folder = tmp_path / "torn"
+    sft(tiny_model, traces, folder)
+    newest = last_checkpoint(folder)
+    assert newest is not None
+    (newest / "trainer_state.json").unlink()  # killed while it was written
+    earlier = last_checkpoint(folder)
+    assert earlier is not None
+    assert earlier != newest
+    shutil.rmtree(folder / "adapter")
+    resumed = weights(sft(tiny_model, traces, folder))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, resumed[name]), name
+    steps = [row["step"] for row in read_jsonl(folder / "metrics.jsonl", dict[str, float])]
+    assert steps == sorted(steps)
+
+
+def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_early(
+    tiny_model: Path, traces: list[Trace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is solved is made up, since a model so small solves nothing; all else is real."""
+    played: list[int] = []
+    rates = iter([0.1, 0.3, 0.3, 0.2, 0.9])
+
+    def solved(traces: Iterable[bool]) -> float:
+        played.append(len(list(traces)))
+        return next(rates)
+
+    monkeypatch.setattr(validation, "fmean", solved)
+    recipe = SftRecipe(
+        model=str(tiny_model),
+        batch=1,
+        epochs=3,
+        context=1024,
+        learning_rate=5e-3,
+        validation=Validation(every=2, patience=2, limit=3),
+    )
+    report = train_sft(traces, recipe, tmp_path)
+    assert (report.best_step, report.solved_rate, report.steps) == (4, 0.3, 8)
+    assert played == [3] * 4
+    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    found = [(row["step"], row["eval_solved_rate"]) for row in rows if "eval_solved_rate" in row]
+    assert found == [(2, 0.1), (4, 0.3), (6, 0.3), (8, 0.2)]
+    assert all(row["eval_loss"] > 0 for row in rows if "eval_solved_rate" in row)
+    kept = weights(tmp_path / "adapter")
+    best = weights(tmp_path / "checkpoint-4")
+    last = weights(tmp_path / "checkpoint-8")
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+    assert any(not torch.equal(kept[name], last[name]) for name in last)
+
+
+def test_the_validator_lets_the_model_play_as_it_stands(
+    tiny_model: Path, start: Path, variants: list[demos.Broken]
+) -> None:
+    validator = Validator(Validation(limit=2), str(tiny_model), "coe", CHECKER, seed=0)
+    model = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
+    assert validator.solved_rate(model) == 0.0
+    assert [trace.task.split for trace in validator.demos()] == ["validation"] * 2
+    with pytest.raises(UsageError, match="no split"):
+        Validator(Validation(tasks="builtin:dev"), str(tiny_model), "coe", CHECKER, seed=0)
+
+
+def test_a_validation_plays_by_the_method_that_is_trained(
+    tiny_model: Path, variants: list[demos.Broken], traces: list[Trace], tmp_path: Path
+) -> None:
+    validator = Validator(Validation(limit=2), str(tiny_model), "direct", CHECKER, seed=0)
+    assert [trace.method for trace in validator.demos()] == ["direct"] * 2
+    forgetful = Validation(limit=1, rules=EditRules(history=False))
+    (alone,) = Validator(forgetful, str(tiny_model), "coe", CHECKER, seed=0).demos()
+    assert [turn.observation.fresh for turn in alone.turns[1:]] == [True] * (len(alone.turns) - 1)
+    answers = demos.demonstrate(variants[:1], CHECKER, method="direct")
+    mixed = [*traces[:1], *(made for made in answers if isinstance(made, Trace))]
+    recipe = SftRecipe(model=str(tiny_model), validation=Validation())
+    with pytest.raises(UsageError, match="the traces are of: coe, direct"):
+        train_sft(mixed, recipe, tmp_path)
+
+
+def test_what_does_not_fit_into_the_context_is_no_training(
+    tiny_model: Path, traces: list[Trace], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no demonstration fits"):
+        train_sft(traces, SftRecipe(model=str(tiny_model), context=10), tmp_path)
