@@ -80,7 +80,7 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     found = ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path)
     assert [(row.axis, row.value) for row in found.rows] == [
         ("decoding", "free"),
-        ("decoding", "constrained"),
+        ("decoding", "new-pages"),
         ("context", "history"),
         ("context", "latest-page"),
     ]

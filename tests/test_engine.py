@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from redpencil import editor
 from redpencil.checkers import PythonChecker
@@ -18,7 +20,7 @@ from redpencil.engine.general import GeneralModel
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.packed import PackedModel
 from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
-from redpencil.env import EditEnv, EditRules, SelfRepairEnv
+from redpencil.env import Decoding, EditEnv, EditRules, SelfRepairEnv
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.recipes import Lora
@@ -511,24 +513,66 @@ def test_the_grammar_allows_what_the_page_can_take(engine: LocalEngine, page: Pa
         assert not accepts(engine, grammar, text + "\n"), text
 
 
+LINES = ("", "x", "y x", "x x", "x + (y)/2 ")
+PAGES_OF_FEW_LINES = st.lists(st.sampled_from(LINES), max_size=4).map(tuple)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(page=PAGES_OF_FEW_LINES, others=st.lists(PAGES_OF_FEW_LINES, max_size=4))
+def test_a_grammar_of_new_pages_leaves_out_just_what_makes_a_seen_one(
+    engine: LocalEngine, page: Page, others: list[Page]
+) -> None:
+    seen = {page, *others}
+    everything, of_new = editor.grammar(page), editor.grammar(page, seen)
+    places = range(1, len(page) + 2)
+    edits = [Edit("ADDL", n, line) for n in places for line in LINES]
+    edits += [Edit("REPL", n, line) for n in places[:-1] for line in LINES]
+    edits += [Edit("DELL", n) for n in places[:-1]]
+    edits += [
+        Edit("REPW", n, new, old)
+        for n in places[:-1]
+        for old in ("x", "y", "+", "(", ")/", "2")
+        for new in ("x", "y", "y x", "+", "")
+        if old in page[n - 1]
+    ]
+    for edit in edits:
+        text = editor.format_edit(edit) + "\n"
+        assert accepts(engine, everything, text), edit
+        texts = [edit.text.rstrip(" ")]  # an edit with spaces after it is left out along with it
+        while texts[-1] != edit.text:
+            texts.append(texts[-1] + " ")
+        leading = [editor.apply(page, Edit(edit.command, edit.line, t, edit.old)) for t in texts]
+        assert accepts(engine, of_new, text) == seen.isdisjoint(leading), edit
+    assert accepts(engine, of_new, "### EXIT\n")
+
+
 def accepts(engine: LocalEngine, grammar: str, text: str) -> bool:
     matcher = engine._grammars.begin(grammar)
     ids = engine.encode(text)
     return matcher.validate_tokens(ids) == len(ids) and matcher.consume_tokens(ids) is True
 
 
+@pytest.mark.parametrize("decoding", ["well-formed", "new-pages"])
 @pytest.mark.parametrize("page", PAGES)
-def test_no_constrained_command_is_malformed(engine: LocalEngine, page: Page) -> None:
+def test_no_constrained_command_is_malformed_or_leads_back(
+    engine: LocalEngine, page: Page, decoding: Decoding
+) -> None:
     class Never:
         def check(self, text: str, task: Task) -> Verdict:
             return Verdict(Status.FAILED, 0, 1, "no", 0.0, "none")
 
     task = Task("t", "p", editor.page_text(page), None, ("assert f",), (), "", "test")
-    policy = ModelPolicy(engine, "tiny", temperature=1.5, constrained=True)
+    policy = ModelPolicy(engine, "tiny", temperature=1.5, decoding=decoding)
     episodes = [Episode(EditEnv(task, Never(), EditRules(max_turns=3)), seed) for seed in range(8)]
     traces = list(rollout(episodes, policy))
     assert [turn.error for trace in traces for turn in trace.turns if turn.error] == []
     assert {turn.edit.command for trace in traces for turn in trace.turns if turn.edit} > {"ADDL"}
+    if decoding == "new-pages":
+        for trace in traces:
+            pages = [turn.observation.page for turn in trace.turns]
+            assert len(set(pages)) == len(pages)
 
 
 def test_a_grammar_leaves_log_probabilities_alone(engine: LocalEngine, tiny_model: Path) -> None:
@@ -553,7 +597,7 @@ def test_a_policy_asks_for_a_grammar_only_where_there_are_any() -> None:
         capabilities: frozenset[str] = frozenset({"ids"})
 
     with pytest.raises(UsageError, match="cannot decode by a grammar"):
-        ModelPolicy(Plain(), "plain", constrained=True)  # type: ignore[arg-type]
+        ModelPolicy(Plain(), "plain", decoding="well-formed")  # type: ignore[arg-type]
 
 
 def test_a_grammar_that_is_none_is_refused(engine: LocalEngine) -> None:

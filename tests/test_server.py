@@ -183,7 +183,7 @@ class TestDialects:
         with pytest.raises(UsageError, match="use the local engine"):
             engine.begin(handle, Sampling(1.0, 1.0, 9, 0, bool)._replace(**field))
         with pytest.raises(UsageError, match="use the local engine"):
-            ModelPolicy(engine, "tiny", constrained=True)
+            ModelPolicy(engine, "tiny", decoding="well-formed")
 
 
 class TestEngine:
@@ -576,7 +576,7 @@ class TestPlan:
         ("fields", "message"),
         [
             ({"server": "http://x/v1", "adapter": "a"}, "--server and --adapter"),
-            ({"server": "http://x/v1", "constrained": True}, "--server and --constrained"),
+            ({"server": "http://x/v1", "decoding": "well-formed"}, "--server and --decoding"),
             ({"dialect": "completions"}, "name it with --server"),
             (
                 {"server": "http://x/v1", "method": "direct", "dialect": "completions"},
@@ -678,7 +678,7 @@ class TestCommandLine:
             server.script = lambda request: sends(404, b"what?")
             assert "no chat model 'tiny'" in error(*command)
             assert "--adapter" in error(*command, "--adapter", tmp_path)
-            assert "--constrained" in error(*command, "--constrained")
+            assert "--decoding" in error(*command, "--decoding", "new-pages")
         assert "no server at" in error(*command)
         assert "--budget-tokens" in error("--budget-tokens", 5)
 

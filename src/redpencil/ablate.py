@@ -55,9 +55,9 @@ AXES: dict[str, Axis] = {
         },
     ),
     "decoding": Axis(
-        "anything can be sampled, or only commands that the page can take",
+        "anything can be sampled, or only what the page can take, or of that what makes a new page",
         "sft",
-        {"free": {"eval.constrained": False}, "constrained": {"eval.constrained": True}},
+        {value: {"eval.decoding": value} for value in ("free", "well-formed", "new-pages")},
     ),
     "credit": Axis(
         "how a trace's rewards become the advantages of its tokens",

@@ -12,6 +12,7 @@ Lines count from 1. Content is taken to the letter, indentation and trailing spa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from redpencil.errors import ApplyError, ParseError
 from redpencil.types import Edit, Page
@@ -87,11 +88,14 @@ def parse(action: str) -> Edit:
     return Edit("REPW", line, new, old)
 
 
-def grammar(page: Page) -> str:
+def grammar(page: Page, seen: Iterable[Page] = ()) -> str:
     """The commands that a page can take, each with its line end, as a grammar in Lark's syntax.
 
     Line numbers go as far as the page's; REPW names a word, or a run of signs, of its line. Only
     such words are offered as can be written before any limit of tokens cuts the command.
+
+    Args:
+        seen: a command that makes one of these pages is left out, and is so with spaces after it.
     """
     some_line = _one_of([str(number) for number in range(1, len(page) + 1)])
     next_line = _one_of([str(number) for number in range(1, len(page) + 2)])
@@ -99,14 +103,44 @@ def grammar(page: Page) -> str:
     if page:
         commands += [f"REPL {some_line} >>>{_CONTENT}", f"DELL {some_line}"]
     for number, line in enumerate(page, 1):
-        words = sorted({word for word in _WORD.findall(line) if len(word) <= _LONGEST_WORD})
-        if words:
+        if words := _words(line):
             commands.append(f"REPW {number} >>>{_one_of(words)} >>>{_CONTENT}")
-    return "start: " + " | ".join(f"/{MARK}{command}\\n/" for command in commands)
+    terminal = " | ".join(f"/{MARK}{command}\\n/" for command in commands)
+    barred = sorted({_format(edit) for goal in seen for edit in _leading(page, goal)})
+    if barred:
+        terminal = f"({terminal}) & ~/{_one_of(barred)} *\\n/"
+    return f"start: COMMAND\nCOMMAND: {terminal}"
+
+
+def _words(line: str) -> list[str]:
+    return sorted({word for word in _WORD.findall(line) if len(word) <= _LONGEST_WORD})
 
 
 def _one_of(texts: list[str]) -> str:
     return f"({'|'.join(re.escape(text).replace('/', chr(92) + '/') for text in texts)})"
+
+
+def _leading(page: Page, goal: Page) -> Iterator[Edit]:
+    """The commands of the grammar, but for EXIT, that make `goal` of `page`."""
+    longest = min(len(page), len(goal))
+    head = next((n for n in range(longest) if page[n] != goal[n]), longest)
+    tail = next((n for n in range(longest) if page[-1 - n] != goal[-1 - n]), longest)
+    match len(goal) - len(page):
+        case 1:
+            for number in range(len(page) - tail + 1, head + 2):
+                yield Edit("ADDL", number, goal[number - 1])
+        case -1:
+            for number in range(len(goal) - tail + 1, head + 2):
+                yield Edit("DELL", number)
+        case 0:
+            for number in range(max(len(page) - tail, 1), min(head + 1, len(page)) + 1):
+                line, wanted = page[number - 1], goal[number - 1]
+                yield Edit("REPL", number, wanted)
+                for word in _words(line):
+                    before, _, after = line.partition(word)
+                    if wanted.startswith(before) and wanted[len(before) :].endswith(after):
+                        new = wanted[len(before) : len(wanted) - len(after)]
+                        yield Edit("REPW", number, new, word)
 
 
 def format_edit(edit: Edit) -> str:

@@ -20,7 +20,7 @@ from redpencil.engine import Engine
 from redpencil.engine.client import Dialect
 from redpencil.engine.server import ServerEngine
 from redpencil.engine.weights import load_model
-from redpencil.env import CHATS, EditRules, Method, repairing
+from redpencil.env import CHATS, Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
@@ -55,8 +55,8 @@ class Plan(Value, frozen=True):
     """Base URL of the server that runs the model, None where it runs here."""
     dialect: Dialect = "chat"
     """What is spoken with the server."""
-    constrained: bool = False
-    """Whether only well-formed commands could be sampled."""
+    decoding: Decoding = "free"
+    """Which commands could be sampled."""
     shots: int = 0
     """Solved tasks shown before the one to solve; not in editing."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
@@ -80,15 +80,15 @@ class Plan(Value, frozen=True):
             raise UsageError(f"{self.base_model} only edits, and has neither adapter nor server")
         if self.method == "coe" and self.shots:
             raise UsageError("--shots: no solved task is shown before one to edit")
-        if self.constrained and self.method != "coe":
-            raise UsageError("--constrained: only edits have a grammar")
+        if self.decoding != "free" and self.method != "coe":
+            raise UsageError("--decoding: only edits have a grammar")
         if self.server is None:
             if self.dialect != "chat":
                 raise UsageError("--dialect is spoken with a server: name it with --server")
         elif self.adapter is not None:
             raise UsageError("--server and --adapter: a server has to load adapters by itself")
-        elif self.constrained:
-            raise UsageError("--server and --constrained: a server does not take our grammar")
+        elif self.decoding != "free":
+            raise UsageError("--server and --decoding: a server does not take our grammar")
         elif self.method in CHATS and self.dialect == "completions":
             raise UsageError(f"a model is asked for an answer ({self.method}) in --dialect chat")
 
@@ -123,7 +123,7 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
 
         engine = LocalEngine(*weights)
     return ModelPolicy(
-        engine, plan.base_model, temperature=plan.temperature, constrained=plan.constrained
+        engine, plan.base_model, temperature=plan.temperature, decoding=plan.decoding
     )
 
 

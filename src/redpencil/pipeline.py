@@ -98,7 +98,7 @@ def evaluate_on(
         adapter=str(adapter) if adapter else None,
         samples=section.samples,
         temperature=section.temperature,
-        constrained=section.constrained and method == "coe",
+        decoding=section.decoding if method == "coe" else "free",
         rules=section.rules,
         limit=section.limit,
         variants=section.variants,
@@ -151,6 +151,6 @@ def eval_command(plan: Plan, folder: Path) -> str:
         words += ["--limit", str(plan.limit)]
     if plan.temperature:
         words += ["--temperature", str(plan.temperature)]
-    if plan.constrained:
-        words.append("--constrained")
+    if plan.decoding != "free":
+        words += ["--decoding", plan.decoding]
     return shlex.join([*words, "--out", str(folder)])

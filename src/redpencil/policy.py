@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from redpencil.engine import Engine, Sample, Sampling
-from redpencil.env import Env
+from redpencil.env import Decoding, Env
 from redpencil.errors import EngineError, UsageError
 from redpencil.types import Observation, Task
 
@@ -136,23 +136,23 @@ class ModelPolicy:
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
-        constrained: bool = False,
+        decoding: Decoding = "free",
     ) -> None:
         """Make a policy of an engine.
 
         Args:
-            constrained: let it sample only what is well formed on the page as it stands.
+            decoding: whether it may sample anything, or commands that the page can take alone.
 
         Raises:
             UsageError: the engine cannot constrain what it samples.
         """
-        if constrained and "grammar" not in engine.capabilities:
+        if decoding != "free" and "grammar" not in engine.capabilities:
             raise UsageError("this engine cannot decode by a grammar: use the local engine")
         self.name = name
         self._engine = engine
         self._temperature = temperature
         self._top_p = top_p
-        self._constrained = constrained
+        self._decoding = decoding
         self._acting: dict[int, _Conversation] = {}
 
     @property
@@ -172,7 +172,7 @@ class ModelPolicy:
     def begin(self, session: Session, observation: Observation) -> None:
         assert isinstance(session, _Conversation)
         session.observe(observation)
-        grammar = session.env.grammar() if self._constrained else None
+        grammar = session.env.grammar(self._decoding)
         self._engine.begin(session.handle, session.sampling._replace(grammar=grammar))
         self._acting[session.handle] = session
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redpencil.cli.options import Adapter, Constrained, MaxTurns, Model, Tests, Timeout
+from redpencil.cli.options import Adapter, Decoding, MaxTurns, Model, Tests, Timeout
 from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def repair(
     attempts: Annotated[int, typer.Option(min=1, help="The first greedy, others sampled.")] = 4,
     max_turns: MaxTurns = 10,
     timeout: Timeout = 10.0,
-    constrained: Constrained = False,
+    decoding: Decoding = "free",
     write: Annotated[bool, typer.Option("--write", help="Write the repair to the file.")] = False,
 ) -> None:
     """Repair a program so that it passes tests, and print a diff."""
@@ -80,9 +80,7 @@ def repair(
 
         engine = LocalEngine(*weights)
         policies = (
-            ModelPolicy(
-                engine, model, temperature=0.0 if attempt == 0 else 0.8, constrained=constrained
-            )
+            ModelPolicy(engine, model, temperature=0.0 if attempt == 0 else 0.8, decoding=decoding)
             for attempt in range(attempts)
         )
         with terminal.progress("Repair", attempts) as advance:

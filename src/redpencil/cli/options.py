@@ -83,8 +83,12 @@ Method = Annotated[
     ),
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
-Constrained = Annotated[
-    bool, typer.Option("--constrained", help="Sample only commands that the page can take.")
+Decoding = Annotated[
+    Literal["free", "well-formed", "new-pages"],
+    typer.Option(
+        help="Sample anything, only commands that the page can take, or of these only those that "
+        "lead to a page not seen before."
+    ),
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Traces of each program.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many programs.")]

@@ -15,8 +15,8 @@ import typer
 from redpencil.cli.options import (
     Adapter,
     BudgetTokens,
-    Constrained,
     Corruptions,
+    Decoding,
     Dialect,
     History,
     IdleTurns,
@@ -70,7 +70,7 @@ class EvalOptions:
     ] = 0
     samples: Samples = 1
     temperature: Temperature = 0.0
-    constrained: Constrained = False
+    decoding: Decoding = "free"
     limit: Limit = None
     variants: Variants = 1
     corruptions: Corruptions = "1-3"
@@ -98,7 +98,7 @@ class EvalOptions:
             shots=self.shots,
             samples=self.samples,
             temperature=self.temperature,
-            constrained=self.constrained,
+            decoding=self.decoding,
             rules=msgspec.structs.replace(
                 rules,
                 max_turns=self.max_turns,

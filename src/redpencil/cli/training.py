@@ -10,8 +10,8 @@ import typer
 
 from redpencil.cli.options import (
     RECIPE,
-    Constrained,
     Corruptions,
+    Decoding,
     IdleTurns,
     Kinds,
     MaxTurns,
@@ -181,7 +181,7 @@ def rl(
             "of whose traces solved it; 0: never.",
         ),
     ] = 2,
-    constrained: Constrained = False,
+    decoding: Decoding = "free",
     vllm: Annotated[
         Literal["off", "colocate", "server"],
         typer.Option(help="Sample by vLLM on a GPU, in this process or in TRL's server."),
@@ -231,7 +231,7 @@ def rl(
         kl=kl,
         credit=credit,
         rest_after=rest_after,
-        constrained=constrained,
+        decoding=decoding,
         vllm=vllm,
         rules=msgspec.structs.replace(base.rules, max_turns=max_turns, idle_turns=idle_turns),
         seed=seed,

@@ -21,13 +21,14 @@ from redpencil.env.answer import (
     finished_program,
 )
 from redpencil.env.edit import EditEnv
-from redpencil.env.protocol import PASS_MESSAGE, EditRules, Env, RewardRule, Step
+from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Env, RewardRule, Step
 from redpencil.types import Task
 
 __all__ = [
     "CHATS",
     "PASS_MESSAGE",
     "AnswerEnv",
+    "Decoding",
     "EditEnv",
     "EditRules",
     "Env",

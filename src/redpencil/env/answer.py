@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from redpencil import editor
 from redpencil.checkers import Checker
-from redpencil.env.protocol import PASS_MESSAGE, RewardRule, Step, broken_page, judge
+from redpencil.env.protocol import PASS_MESSAGE, Decoding, RewardRule, Step, broken_page, judge
 from redpencil.types import End, Observation, Page, Status, Task
 
 ANSWER = """\
@@ -80,7 +80,7 @@ class _Answering:
     def action(self, text: str) -> str:
         return text
 
-    def grammar(self) -> str | None:
+    def grammar(self, decoding: Decoding) -> str | None:
         return None
 
     def step(self, action: str) -> Step:

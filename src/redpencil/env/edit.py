@@ -6,6 +6,7 @@ from redpencil import editor
 from redpencil.checkers import Checker
 from redpencil.env.protocol import (
     PASS_MESSAGE,
+    Decoding,
     EditRules,
     Step,
     broken_page,
@@ -41,6 +42,7 @@ class EditEnv:
         self.task = task
         self.rules = rules or EditRules()
         self._page = broken_page(task)
+        self._seen = {self._page}
         self._checker = checker
         self._turns = self._idle = 0
         self._paid = False
@@ -51,12 +53,15 @@ class EditEnv:
     def action(self, text: str) -> str:
         return text.partition("\n")[0]
 
-    def grammar(self) -> str | None:
-        return editor.grammar(self._page)
+    def grammar(self, decoding: Decoding) -> str | None:
+        if decoding == "free":
+            return None
+        return editor.grammar(self._page, self._seen if decoding == "new-pages" else ())
 
     def reset(self) -> Observation:
         self._turns = self._idle = 0
         self._page = broken_page(self.task)
+        self._seen = {self._page}
         self._verdict = judge(self._checker, self._page, self.task)
         self._paid = self._verdict.solved
         return self._observe("", first=True)
@@ -84,6 +89,7 @@ class EditEnv:
         self._turns += 1
         self._idle = self._idle + 1 if page == self._page else 0
         self._page = page
+        self._seen.add(page)
         end: End | None = None
         if exited:
             end = "exit"

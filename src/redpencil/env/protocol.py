@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,6 +12,10 @@ from redpencil.errors import SandboxError, UsageError
 from redpencil.types import Edit, End, Observation, Page, Status, Task, Value, Verdict
 
 PASS_MESSAGE = "All tests pass."
+
+Decoding = Literal["free", "well-formed", "new-pages"]
+"""What can be sampled: anything, only commands that the page can take, or of these only EXIT and
+those that lead to a page which the episode has not been at."""
 
 
 class RewardRule(Value, frozen=True):
@@ -86,8 +90,8 @@ class Env(Protocol):
     def action(self, text: str) -> str:
         """The action proper in what was sampled, which may run past its end."""
 
-    def grammar(self) -> str | None:
-        """What the next action has to be to be well formed; None where anything is."""
+    def grammar(self, decoding: Decoding) -> str | None:
+        """What the next action has to be; None where it may be anything."""
 
     def reset(self) -> Observation:
         """Start the episode.

@@ -8,7 +8,7 @@ import msgspec
 
 from redpencil.corrupt import Kinds
 from redpencil.dataset import Count, DemosRecipe
-from redpencil.env import EditRules, Method
+from redpencil.env import Decoding, EditRules, Method
 from redpencil.types import Value
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -82,8 +82,8 @@ class GrpoRecipe(Value, frozen=True):
     rest_passes: Count = 2
     """How long it rests, in passes over all tasks."""
     temperature: Positive = 1.0
-    constrained: bool = False
-    """Sample only commands that the page can take."""
+    decoding: Decoding = "free"
+    """Which commands can be sampled."""
     vllm: Literal["off", "colocate", "server"] = "off"
     """Sample by vLLM on a GPU, in the trainer's own process or in a server of TRL's."""
     context: Count = 2048
@@ -114,7 +114,7 @@ class EvalSection(Value, frozen=True):
     """At most so many programs."""
     samples: Count = 1
     temperature: Amount = 0.0
-    constrained: bool = False
+    decoding: Decoding = "free"
     rules: EditRules = msgspec.field(default_factory=EditRules)
 
 

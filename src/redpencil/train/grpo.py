@@ -292,7 +292,7 @@ class _Sampling:
             self._engine,
             self._recipe.model,
             temperature=self._recipe.temperature,
-            constrained=self._recipe.constrained,
+            decoding=self._recipe.decoding,
         )
         own = _stretch(len(prompts), trainer.accelerator.process_index)
         indices = [index for index in chosen for _ in range(self._recipe.group)]
