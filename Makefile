@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/sft.py
+	$(BIN)/python benchmarks/grpo.py
 
 results: $(READY)
 	$(BIN)/redpencil report results/*.json --out runs/results.html --markdown docs/results-tables.md \

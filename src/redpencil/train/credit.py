@@ -58,11 +58,13 @@ def outcome(group: Group) -> Advantages:
 
 
 def returns(group: Group) -> Advantages:
-    """What a trace earned from each turn on, less what the others earned on average from there on.
+    """What a trace earned from each turn on, less what the others did that lived as long.
 
-    A trace that had ended by that turn earned 0 from there on and counts as that, so every
-    baseline is a mean over all other traces, however long they lived. It depends on nothing that
-    the trace itself did, hence the expected gradient is the policy gradient exactly. There is no
+    Where no other lived as long, it is compared with what they earned at their last turns. Either
+    baseline is made of the other traces alone and depends on nothing that the trace itself did,
+    hence the expected gradient is the policy gradient exactly. To count what has ended as 0 would
+    be as unbiased, but every turn that outlives others would then be blamed for the fine at its
+    trace's end, and traces that all fail would push the policy about at random. There is no
     division by a deviation: the deviation would depend on the trace's own actions, and would make
     the tasks that are almost always or almost never solved weigh most. A trace without others has
     no baseline: advantage 0.
@@ -72,7 +74,7 @@ def returns(group: Group) -> Advantages:
     to_go = [_to_go(trace) for trace in group]
     return [
         [
-            earned - fmean(_at(other, t) for j, other in enumerate(to_go) if j != i)
+            earned - _expected(t, [values for j, values in enumerate(to_go) if j != i])
             for t, earned in enumerate(trace)
         ]
         for i, trace in enumerate(to_go)
@@ -151,8 +153,10 @@ def _to_go(trace: Sequence[Scored], discount: float = 1.0) -> list[float]:
     return values[::-1]
 
 
-def _at(values: Sequence[float], turn: int) -> float:
-    return values[turn] if turn < len(values) else 0.0
+def _expected(turn: int, others: Sequence[Sequence[float]]) -> float:
+    """The mean that other traces earned from a turn on, or at their last if none lived as long."""
+    alive = [values[turn] for values in others if turn < len(values)]
+    return fmean(alive or [values[-1] for values in others if values] or [0.0])
 
 
 def _centred(value: float, values: Sequence[float]) -> float:

@@ -1,0 +1,154 @@
+"""The loss and gradient of a GRPO step: padded as TRL hands it over, and rows of like length.
+
+    python benchmarks/grpo.py [--traces N] [--at-once N] [--json FILE]
+
+Both take the log-probabilities of the actions of the same traces, so many at once, through the
+same LoRA and the same head. The first does so as the traces come: prompts padded on the left,
+completions on the right, as far as the longest of the step. The other is what training does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from redpencil import provenance
+from redpencil.checkers import PythonChecker
+from redpencil.demos import broken_variants, demonstrate
+from redpencil.engine.weights import load_base, load_tokenizer
+from redpencil.files import write_json
+from redpencil.recipes import Lora
+from redpencil.tasks import load
+from redpencil.train.head import score_only_labels, score_rows
+from redpencil.train.loop import new_adapter
+from redpencil.train.tokens import trace_tokens
+from redpencil.types import Trace
+from rollout import MODEL, apart
+
+
+class Rows(NamedTuple):
+    """Traces side by side, (B, T) each: ids, 1 where they are not padding, labels."""
+
+    ids: torch.Tensor
+    shown: torch.Tensor
+    labels: torch.Tensor
+
+
+class Measured(NamedTuple):
+    """One contender's run."""
+
+    tokens_per_second: float
+    loss: float
+
+
+def step(count: int) -> Rows:
+    """Traces of problems on board, of 1 to 5 corruptions each, padded as TRL pads a step's."""
+    tasks = load("builtin:train").tasks[: 2 * count]
+    made = demonstrate(broken_variants(tasks, 1, (1, 5), 0, PythonChecker()), PythonChecker())
+    traces = [trace for trace in made if isinstance(trace, Trace)]
+    tokenizer = load_tokenizer(MODEL)
+    sequences = [tokens for trace in traces for tokens in trace_tokens(trace, tokenizer)]
+    chosen = random.Random(0).sample(sequences, count)
+    starts = [tokens.is_action.index(True) for tokens in chosen]
+    longest = max(starts)
+    width = max(longest - start + len(row.ids) for row, start in zip(chosen, starts, strict=True))
+    ids = torch.zeros(count, width, dtype=torch.long)
+    shown, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for index, (row, start) in enumerate(zip(chosen, starts, strict=True)):
+        place = slice(longest - start, longest - start + len(row.ids))
+        ids[index, place] = torch.tensor(row.ids)
+        shown[index, place] = 1
+        labels[index, place] = torch.where(
+            torch.tensor(row.is_action), torch.tensor(row.ids), torch.tensor(-100)
+        )
+    return Rows(ids, shown, labels)
+
+
+def as_they_come(model: Any, rows: Rows) -> torch.Tensor:
+    """Log-probabilities of padded rows, all of them as wide as the widest."""
+    output = model(
+        input_ids=rows.ids, attention_mask=rows.shown, labels=rows.labels, fused_lm_head=True
+    )
+    log_probs: torch.Tensor = output.log_probs
+    return log_probs
+
+
+def alike(model: Any, rows: Rows) -> torch.Tensor:
+    """As `redpencil rl` does it."""
+    return score_rows(model, *rows, most=len(rows.ids))[0]
+
+
+CONTENDERS = {"as they come": as_they_come, "rows alike": alike}
+
+
+def measure(name: str, work: Rows, at_once: int, threads: int) -> Measured:
+    """Time the step in bfloat16, after a warm-up; and take its loss in float32."""
+    torch.set_num_threads(threads)
+    parts = [Rows(*part) for part in zip(*(rows.split(at_once) for rows in work), strict=True)]
+    model = _prepared(torch.bfloat16)
+    started = 0.0
+    for number, part in enumerate((parts[0], *parts)):
+        if number == 1:
+            started = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = -CONTENDERS[name](model, part).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+    seconds = time.perf_counter() - started
+    model = _prepared(torch.float32)
+    with torch.inference_mode():
+        loss = -sum(CONTENDERS[name](model, part).sum() for part in parts)
+    return Measured(int(work.shown.sum()) / seconds, float(loss))
+
+
+def _prepared(dtype: torch.dtype) -> Any:
+    tuned = new_adapter(load_base(MODEL, dtype)[0], Lora(), seed=0)
+    score_only_labels(tuned.get_base_model())
+    return tuned
+
+
+def main() -> None:
+    """Measure, print as ratios, write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traces", type=int, default=24)
+    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=provenance.usable_cores())
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args()
+    work = step(arguments.traces)
+    lengths = work.shown.sum(1)
+    print(
+        f"{provenance.machine()}; {arguments.threads} threads; {MODEL}; {arguments.traces} traces "
+        f"of {int(lengths.min())} to {int(lengths.max())} tokens, {arguments.at_once} at once; "
+        f"{1 - work.shown.float().mean():.0%} of TRL's rows is padding"
+    )
+    found = {
+        name: apart(measure, name, work, arguments.at_once, arguments.threads)
+        for name in CONTENDERS
+    }
+    first = next(iter(found.values()))
+    for name, measured in found.items():
+        print(
+            f"{name:<13} {measured.tokens_per_second:5.0f} tokens/s  "
+            f"{measured.tokens_per_second / first.tokens_per_second:4.2f} x  "
+            f"loss in float32 {measured.loss:.4f}"
+        )
+    if arguments.json:
+        numbers = {
+            "machine": provenance.machine(),
+            "threads": arguments.threads,
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+            "command": " ".join(["python", *sys.argv]),
+            "tokens_per_second": {name: m.tokens_per_second for name, m in found.items()},
+        }
+        write_json(arguments.json, numbers)
+
+
+if __name__ == "__main__":
+    main()
