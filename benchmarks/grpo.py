@@ -90,7 +90,10 @@ CONTENDERS = {"as they come": as_they_come, "rows alike": alike}
 def measure(name: str, work: Rows, at_once: int, threads: int) -> Measured:
     """Time the step in bfloat16, after a warm-up; and take its loss in float32."""
     torch.set_num_threads(threads)
-    parts = [Rows(*part) for part in zip(*(rows.split(at_once) for rows in work), strict=True)]
+    parts = [
+        Rows(*(rows[start : start + at_once] for rows in work))
+        for start in range(0, len(work.ids), at_once)
+    ]
     model = _prepared(torch.bfloat16)
     started = 0.0
     for number, part in enumerate((parts[0], *parts)):
@@ -102,8 +105,8 @@ def measure(name: str, work: Rows, at_once: int, threads: int) -> Measured:
     seconds = time.perf_counter() - started
     model = _prepared(torch.float32)
     with torch.inference_mode():
-        loss = -sum(CONTENDERS[name](model, part).sum() for part in parts)
-    return Measured(int(work.shown.sum()) / seconds, float(loss))
+        losses = [-CONTENDERS[name](model, part).sum().item() for part in parts]
+    return Measured(int(work.shown.sum()) / seconds, sum(losses))
 
 
 def _prepared(dtype: torch.dtype) -> Any:
