@@ -34,7 +34,7 @@ def test_the_values_of_an_axis_differ_in_what_they_name_and_in_nothing_else(axis
 def test_what_runs_have_in_common_is_done_once() -> None:
     seeds = range(2)
     assert ablate.cost(QUICKSTART, ["credit"], seeds) == (2, 8, 8)
-    assert ablate.cost(QUICKSTART, ["decoding"], seeds) == (2, 0, 4)
+    assert ablate.cost(QUICKSTART, ["decoding"], seeds) == (2, 0, 6)
     assert ablate.cost(QUICKSTART, ["order"], seeds) == (4, 0, 4)
     # The recipe's own order is among the fine-tunings that the credit rules start from.
     assert ablate.cost(QUICKSTART, ["order", "credit"], seeds) == (4, 8, 12)
@@ -80,6 +80,7 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     found = ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path)
     assert [(row.axis, row.value) for row in found.rows] == [
         ("decoding", "free"),
+        ("decoding", "well-formed"),
         ("decoding", "new-pages"),
         ("context", "history"),
         ("context", "latest-page"),
@@ -90,7 +91,7 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
         assert 2 <= row.tasks <= 4
     assert read_json(tmp_path / ablate.RESULTS, ablate.Ablation) == found
     names = sorted(path.name.partition("-")[0] for path in tmp_path.iterdir() if path.is_dir())
-    assert names == ["demos"] * 4 + ["eval"] * 6 + ["sft"] * 4
+    assert names == ["demos"] * 4 + ["eval"] * 8 + ["sft"] * 4
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.*")}
     assert ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path) == found
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
