@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,14 +21,13 @@ from redpencil import provenance
 from redpencil.checkers import PythonChecker
 from redpencil.demos import broken_variants, demonstrate
 from redpencil.engine.weights import load_base, load_tokenizer
-from redpencil.files import write_json
 from redpencil.recipes import Lora
 from redpencil.tasks import load
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import new_adapter
 from redpencil.train.tokens import trace_tokens
 from redpencil.types import Trace
-from rollout import MODEL, apart
+from rollout import MODEL, apart, record
 
 
 class Rows(NamedTuple):
@@ -143,14 +141,9 @@ def main() -> None:
         )
     if arguments.json:
         numbers = {
-            "machine": provenance.machine(),
-            "threads": arguments.threads,
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
-            "command": " ".join(["python", *sys.argv]),
             "tokens_per_second": {name: m.tokens_per_second for name, m in found.items()},
         }
-        write_json(arguments.json, numbers)
+        record(arguments.json, arguments.threads, numbers)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ load the model does not count.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import random
 import resource
@@ -30,6 +29,7 @@ from redpencil.engine import Sampling
 from redpencil.engine.draw import draw
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
+from redpencil.files import write_json
 
 MODEL = "smollm2-135m"
 GROUP = 4
@@ -301,6 +301,18 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+def record(path: Path, threads: int, numbers: dict[str, Any]) -> None:
+    """Write numbers as JSON, with what they were made with."""
+    made_with = {
+        "machine": provenance.machine(),
+        "threads": threads,
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+        "command": " ".join(["python", *sys.argv]),
+    }
+    write_json(path, {**made_with, **numbers})
+
+
 def main() -> None:
     """Measure, print as ratios, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -336,15 +348,10 @@ def main() -> None:
     print(f"a turn of 40 costs {per_turn[40] / per_turn[10]:.2f} x a turn of 10")
     if arguments.json:
         numbers = {
-            "machine": provenance.machine(),
-            "threads": arguments.threads,
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
-            "command": " ".join(["python", *sys.argv]),
             "trajectories_per_minute": rates,
             "per_turn_ratio_40_10": per_turn[40] / per_turn[10],
         }
-        arguments.json.write_text(json.dumps(numbers, indent=2) + "\n")
+        record(arguments.json, arguments.threads, numbers)
 
 
 if __name__ == "__main__":

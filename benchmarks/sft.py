@@ -12,7 +12,6 @@ float32, which have to be the same.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,6 @@ from redpencil import provenance
 from redpencil.checkers import PythonChecker
 from redpencil.demos import broken_variants, demonstrate
 from redpencil.engine.weights import load_base, load_tokenizer
-from redpencil.files import write_json
 from redpencil.recipes import Lora
 from redpencil.tasks import load
 from redpencil.train.head import score_only_labels
@@ -34,7 +32,7 @@ from redpencil.train.loop import new_adapter
 from redpencil.train.sft import padded_batch
 from redpencil.train.tokens import trace_tokens
 from redpencil.types import Trace
-from rollout import MODEL, apart
+from rollout import MODEL, apart, record
 
 Batch = dict[str, torch.Tensor]
 
@@ -155,15 +153,10 @@ def main() -> None:
         )
     if arguments.json:
         numbers = {
-            "machine": provenance.machine(),
-            "threads": arguments.threads,
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
-            "command": " ".join(["python", *sys.argv]),
             "tokens_per_second": {name: m.tokens_per_second for name, m in found.items()},
             "losses": {name: measured.loss for name, measured in found.items()},
         }
-        write_json(arguments.json, numbers)
+        record(arguments.json, arguments.threads, numbers)
 
 
 if __name__ == "__main__":
