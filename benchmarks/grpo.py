@@ -116,8 +116,8 @@ def _prepared(dtype: torch.dtype) -> Any:
 def main() -> None:
     """Measure, print as ratios, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--traces", type=int, default=24)
-    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--traces", type=int, default=12)
+    parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--threads", type=int, default=provenance.usable_cores())
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
