@@ -1,10 +1,11 @@
-"""The loss and gradient of a GRPO step: padded as TRL hands it over, and rows of like length.
+"""The loss and gradient of a GRPO step: padded as TRL hands it over, or no more than need be.
 
     python benchmarks/grpo.py [--traces N] [--at-once N] [--json FILE]
 
 Both take the log-probabilities of the actions of the same traces, so many at once, through the
 same LoRA and the same head. The first does so as the traces come: prompts padded on the left,
-completions on the right, as far as the longest of the step. The other is what training does.
+completions on the right, as far as the longest of the step. The other is what training does: each
+lot of rows is padded on the right, as far as its longest.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ def as_they_come(model: Any, rows: Rows) -> torch.Tensor:
     return log_probs
 
 
-def alike(model: Any, rows: Rows) -> torch.Tensor:
+def padded_less(model: Any, rows: Rows) -> torch.Tensor:
     """As `redpencil rl` does it."""
-    return score_rows(model, *rows, most=len(rows.ids))[0]
+    return score_rows(model, *rows)[0]
 
 
-CONTENDERS = {"as they come": as_they_come, "rows alike": alike}
+CONTENDERS = {"as they come": as_they_come, "padded less": padded_less}
 
 
 def measure(name: str, work: Rows, at_once: int, threads: int) -> Measured:

@@ -72,17 +72,18 @@ def test_rows_score_the_same_however_they_are_padded_and_batched(tiny_model: Pat
     for row, (begin, end) in enumerate(spans):
         shown[row, begin:end] = 1
         labels[row, begin + 5 : end] = ids[row, begin + 5 : end]
-    for most in (1, 2, 5):
-        log_probs, entropies = score_rows(model, ids, shown, labels, most)
-        assert (log_probs[labels == -100] == 0).all()
-        assert (entropies[labels == -100] == 0).all()
-        for row, (begin, end) in enumerate(spans):
+    for rows in ([0], [1, 2], [0, 1, 2, 3, 4]):
+        log_probs, entropies = score_rows(model, ids[rows], shown[rows], labels[rows])
+        assert (log_probs[labels[rows] == -100] == 0).all()
+        assert (entropies[labels[rows] == -100] == 0).all()
+        for place, row in enumerate(rows):
+            begin, end = spans[row]
             alone = model(input_ids=ids[row : row + 1, begin:end]).logits[0].log_softmax(-1)
             places = torch.arange(4, end - begin - 1)
             wanted = alone[places, ids[row, begin + 5 : end]]
-            assert torch.allclose(log_probs[row, begin + 5 : end], wanted, atol=1e-5)
+            assert torch.allclose(log_probs[place, begin + 5 : end], wanted, atol=1e-5)
             entropy = -(alone.exp() * alone).sum(-1)[places]
-            assert torch.allclose(entropies[row, begin + 5 : end], entropy, atol=1e-4)
+            assert torch.allclose(entropies[place, begin + 5 : end], entropy, atol=1e-4)
 
 
 def test_sft_learns_logs_and_saves_an_adapter(
@@ -125,6 +126,18 @@ def test_sft_goes_on_from_its_last_whole_checkpoint(
         assert torch.equal(tensor, resumed[name]), name
     steps = [row["step"] for row in read_jsonl(folder / "metrics.jsonl", dict[str, float])]
     assert steps == sorted(steps)
+
+
+def test_sft_trains_an_adapter_further(
+    tiny_model: Path, start: Path, traces: list[Trace], tmp_path: Path
+) -> None:
+    recipe = SftRecipe(model=str(tiny_model), context=1024, learning_rate=1e-9)
+    train_sft(traces, recipe, tmp_path, adapter=start)
+    before, after = weights(start), weights(tmp_path / "adapter")
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+    with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
+        train_sft(traces, recipe, tmp_path / "other", adapter=tmp_path)
 
 
 def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_early(

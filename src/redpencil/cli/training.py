@@ -47,6 +47,12 @@ def sft(
     ] = False,
     recipe: RecipeFile = None,
     model: Model = "smollm2-135m",
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER|on-board", help="Adapter to train further, else a new one is made."
+        ),
+    ] = None,
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Demonstrations a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
@@ -102,7 +108,7 @@ def sft(
         seed=seed,
     )
     with terminal.training_progress("Fine-tune (SFT)") as update:
-        report = train_sft(traces, settings, out, update)
+        report = train_sft(traces, settings, out, update, adapter)
     terminal.console.print(
         f"{report.steps} steps on {report.tokens:,} tokens in {report.sequences} sequences, "
         f"{report.action_tokens:,} of them the model's own; {report.left_out} too long."

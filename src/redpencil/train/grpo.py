@@ -229,10 +229,11 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         labels[:, -logits_to_keep:] = input_ids[:, -logits_to_keep:].masked_fill(
             self.action_mask == 0, -100
         )
+        size = batch_size or len(input_ids)
+        parts = (whole.split(size) for whole in (input_ids, attention_mask, labels))
         with self.accelerator.autocast():
-            logps, entropies = score_rows(
-                model, input_ids, attention_mask, labels, batch_size or len(input_ids)
-            )
+            scored = [score_rows(model, *rows) for rows in zip(*parts, strict=True)]
+        logps, entropies = (torch.cat(values) for values in zip(*scored, strict=True))
         return logps[:, -logits_to_keep:], entropies[:, -logits_to_keep:], None
 
 

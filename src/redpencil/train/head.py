@@ -8,7 +8,6 @@ them all, in float32. Ours skips them everywhere: actions are about 15% of a tra
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,45 +44,31 @@ def score_only_labels(model: Any, temperature: float = 1.0) -> None:
 
 
 def score_rows(
-    model: Any, ids: torch.Tensor, shown: torch.Tensor, labels: torch.Tensor, most: int
+    model: Any, ids: torch.Tensor, shown: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities and entropies (B, T) of the labelled tokens, 0 of all others.
 
-    TRL pads prompts on the left and completions on the right, all as far as the longest. Here rows
-    of like length go through the model together, padded on the right as far as they need it.
+    TRL pads prompts on the left and completions on the right, all as far as the longest of a step.
+    Here the rows are padded on the right alone, as far as the longest of them.
 
     Args:
         model: one whose head is `score_only_labels`.
         ids: (B, T), of which `shown` (B, T) is 1 where it is not padding.
         labels: (B, T), -100 for what is not to be scored.
-        most: rows that go through the model at once.
     """
-    log_probs = torch.zeros(ids.shape, device=ids.device)
-    entropies = torch.zeros_like(log_probs)
-    for rows in _alike(shown.sum(1).tolist(), most):
-        length = int(shown[rows[0]].sum())
-        kept = shown[rows].sort(dim=1, descending=True, stable=True).indices[:, :length]
-        output = model(
-            input_ids=ids[rows].gather(1, kept),
-            attention_mask=shown[rows].gather(1, kept),
-            labels=labels[rows].gather(1, kept),
-            fused_lm_head=True,
-        )
-        of_row = torch.tensor(rows, device=ids.device)[:, None]
-        log_probs[of_row, kept[:, 1:]] = output.log_probs
-        entropies[of_row, kept[:, 1:]] = output.entropy
-    return log_probs, entropies
+    length = int(shown.sum(1).max())
+    kept = shown.sort(dim=1, descending=True, stable=True).indices[:, :length]
+    output = model(
+        input_ids=ids.gather(1, kept),
+        attention_mask=shown.gather(1, kept),
+        labels=labels.gather(1, kept),
+        fused_lm_head=True,
+    )
 
+    def spread(values: torch.Tensor) -> torch.Tensor:
+        return values.new_zeros(ids.shape).scatter(1, kept[:, 1:], values)
 
-def _alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Batches of at most so many rows, longest first, none padded by more than a fifth."""
-    batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batches and len(batches[-1]) < most and lengths[row] >= 0.8 * lengths[batches[-1][0]]:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
+    return spread(output.log_probs), spread(output.entropy)
 
 
 def _score(

@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from redpencil.checkers import PythonChecker
-from redpencil.engine.weights import load_base
+from redpencil.engine.weights import load_adapter, load_base
 from redpencil.env import Method
 from redpencil.errors import UsageError
 from redpencil.recipes import SftRecipe
@@ -25,6 +25,7 @@ from redpencil.train.loop import (
     Journal,
     Progress,
     last_checkpoint,
+    mixed_precision,
     new_adapter,
     save_trained,
     trainer_arguments,
@@ -66,15 +67,16 @@ def train_sft(
     recipe: SftRecipe,
     folder: Path,
     progress: Progress = lambda done, total, metrics: None,
+    adapter: Path | None = None,
 ) -> SftReport:
-    """Train an adapter on traces and save it as `folder/adapter`.
+    """Train a new adapter, or one that there is, on traces and save it as `folder/adapter`.
 
     Checkpoints lie in `folder`; a call with the same arguments goes on from the newest. With a
     validation, the adapter saved is the one that solved most in it.
 
     Raises:
-        UsageError: no trace fits into the context, there is no such model, or there is a validation
-            and the traces are of several methods.
+        UsageError: no trace fits into the context, there is no such model or adapter, or there is a
+            validation and the traces are of several methods.
     """
     model, tokenizer = load_base(recipe.model)
     readable = [t if t.policy == recipe.model else foreign(t) for t in traces]
@@ -110,8 +112,12 @@ def train_sft(
         dataset_kwargs={"skip_prepare_dataset": True},
         **_saving(recipe),
     )
+    if adapter is None:
+        trained = new_adapter(model, recipe.lora, recipe.seed)
+    else:
+        trained = mixed_precision(load_adapter(model, adapter, trainable=True))
     trainer = _Trainer(
-        model=new_adapter(model, recipe.lora, recipe.seed),
+        model=trained,
         args=arguments,
         train_dataset=dataset,
         eval_dataset=Dataset.from_list([_row(example) for example in held_out]) or None,
