@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from redpencil.demos import Broken, broken_variants, demonstrate
 from redpencil.sandbox import RUNG_VARIABLE, Rung
 from redpencil.tasks import load
 from redpencil.types import Task, Trace
+
+if TYPE_CHECKING:
+    from redpencil.engine.local import LocalEngine
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,6 +129,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def engine(tiny_model: Path) -> LocalEngine:
+    """The local engine with the tiny model in float32."""
+    import torch
+
+    from redpencil.engine.local import LocalEngine
+    from redpencil.engine.weights import load_model
+
+    return LocalEngine(*load_model(str(tiny_model), dtype=torch.float32))
 
 
 @pytest.fixture(scope="session")

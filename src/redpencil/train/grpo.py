@@ -230,9 +230,12 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
             self.action_mask == 0, -100
         )
         size = batch_size or len(input_ids)
-        parts = (whole.split(size) for whole in (input_ids, attention_mask, labels))
+        lots = [slice(start, start + size) for start in range(0, len(input_ids), size)]
         with self.accelerator.autocast():
-            scored = [score_rows(model, *rows) for rows in zip(*parts, strict=True)]
+            scored = [
+                score_rows(model, input_ids[rows], attention_mask[rows], labels[rows])
+                for rows in lots
+            ]
         logps, entropies = (torch.cat(values) for values in zip(*scored, strict=True))
         return logps[:, -logits_to_keep:], entropies[:, -logits_to_keep:], None
 

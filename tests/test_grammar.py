@@ -1,0 +1,139 @@
+"""Decoding by a grammar: what it allows is what the page can take, and nothing else is sampled."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from redpencil import editor
+from redpencil.engine import Sampling
+from redpencil.engine.local import LocalEngine
+from redpencil.engine.weights import load_base
+from redpencil.env import Decoding, EditEnv, EditRules
+from redpencil.errors import UsageError
+from redpencil.policy import ModelPolicy
+from redpencil.rollout import Episode, rollout
+from redpencil.types import Edit, Page, Status, Task, Verdict
+
+PAGES = [
+    (),
+    ("",),
+    ("def f(x):", "    return x  # a/b \\ 'c' [e] {f} ^$.|?*+()"),
+    ("if x >>> y:", "    ä = 'über' # " + "long" * 30, "\t"),
+    tuple(f"x{n} = {n}" for n in range(30)),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_grammar_allows_what_the_page_can_take(engine: LocalEngine, page: Page) -> None:
+    lines = len(page)
+    edits = [Edit("EXIT"), Edit("ADDL", 1, ""), Edit("ADDL", lines + 1, "    é / \\ >>> x")]
+    for number, line in enumerate(page, 1):
+        edits += [Edit("REPL", number, "y"), Edit("DELL", number)]
+        words = [word for word in re.findall(r"\w+", line) if len(word) <= 40]
+        edits += [Edit("REPW", number, "new >>> x", word) for word in words]
+    grammar = editor.grammar(page)
+    for edit in edits:
+        editor.apply(page, edit)
+        assert accepts(engine, grammar, editor.format_edit(edit) + "\n"), edit
+    wrong = [f"### DELL {lines + 1}", f"### REPL {lines + 1} >>>x", "### REPW 1 >>>absent >>>x"]
+    for text in [*wrong, "### EXIT ", "REPL 1 >>>x", "### FIX", f"### ADDL {lines + 2} >>>x", ""]:
+        assert not accepts(engine, grammar, text + "\n"), text
+
+
+LINES = ("", "x", "y x", "x x", "x + (y)/2 ")
+PAGES_OF_FEW_LINES = st.lists(st.sampled_from(LINES), max_size=4).map(tuple)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(page=PAGES_OF_FEW_LINES, others=st.lists(PAGES_OF_FEW_LINES, max_size=4))
+def test_a_grammar_of_new_pages_leaves_out_just_what_makes_a_seen_one(
+    engine: LocalEngine, page: Page, others: list[Page]
+) -> None:
+    seen = {page, *others}
+    everything, of_new = editor.grammar(page), editor.grammar(page, seen)
+    places = range(1, len(page) + 2)
+    edits = [Edit("ADDL", n, line) for n in places for line in LINES]
+    edits += [Edit("REPL", n, line) for n in places[:-1] for line in LINES]
+    edits += [Edit("DELL", n) for n in places[:-1]]
+    edits += [
+        Edit("REPW", n, new, old)
+        for n in places[:-1]
+        for old in ("x", "y", "+", "(", ")/", "2")
+        for new in ("x", "y", "y x", "+", "")
+        if old in page[n - 1]
+    ]
+    for edit in edits:
+        text = editor.format_edit(edit) + "\n"
+        assert accepts(engine, everything, text), edit
+        texts = [edit.text.rstrip(" ")]  # an edit with spaces after it is left out along with it
+        while texts[-1] != edit.text:
+            texts.append(texts[-1] + " ")
+        leading = [editor.apply(page, Edit(edit.command, edit.line, t, edit.old)) for t in texts]
+        assert accepts(engine, of_new, text) == seen.isdisjoint(leading), edit
+    assert accepts(engine, of_new, "### EXIT\n")
+
+
+def accepts(engine: LocalEngine, grammar: str, text: str) -> bool:
+    matcher = engine._grammars.begin(grammar)
+    ids = engine.encode(text)
+    return matcher.validate_tokens(ids) == len(ids) and matcher.consume_tokens(ids) is True
+
+
+@pytest.mark.parametrize("decoding", ["well-formed", "new-pages"])
+@pytest.mark.parametrize("page", PAGES)
+def test_no_constrained_command_is_malformed_or_leads_back(
+    engine: LocalEngine, page: Page, decoding: Decoding
+) -> None:
+    class Never:
+        def check(self, text: str, task: Task) -> Verdict:
+            return Verdict(Status.FAILED, 0, 1, "no", 0.0, "none")
+
+    task = Task("t", "p", editor.page_text(page), None, ("assert f",), (), "", "test")
+    policy = ModelPolicy(engine, "tiny", temperature=1.5, decoding=decoding)
+    episodes = [Episode(EditEnv(task, Never(), EditRules(max_turns=3)), seed) for seed in range(8)]
+    traces = list(rollout(episodes, policy))
+    assert [turn.error for trace in traces for turn in trace.turns if turn.error] == []
+    assert {turn.edit.command for trace in traces for turn in trace.turns if turn.edit} > {"ADDL"}
+    if decoding == "new-pages":
+        for trace in traces:
+            pages = [turn.observation.page for turn in trace.turns]
+            assert len(set(pages)) == len(pages)
+
+
+def test_a_grammar_leaves_log_probabilities_alone(engine: LocalEngine, tiny_model: Path) -> None:
+    reference: Any = load_base(str(tiny_model), torch.float32)[0]
+    ids = engine.encode("L 1 x\n***\nfailed\n")
+    handle = engine.open()
+    engine.append(handle, ids)
+    request = Sampling(1.5, 1.0, 12, 0, lambda text: "\n" in text, grammar=editor.grammar(("x",)))
+    (sample,) = engine.sample([(handle, request)])
+    with torch.inference_mode():
+        scores = reference(torch.tensor([[*ids, *sample.ids]])).logits[0].log_softmax(-1)
+    places = range(len(ids) - 1, len(ids) - 1 + len(sample.ids))
+    expected = [
+        scores[place, token].item() for place, token in zip(places, sample.ids, strict=True)
+    ]
+    assert sample.logprobs == pytest.approx(expected, abs=1e-4)
+    engine.close(handle)
+
+
+def test_a_policy_asks_for_a_grammar_only_where_there_are_any() -> None:
+    class Plain:
+        capabilities: frozenset[str] = frozenset({"ids"})
+
+    with pytest.raises(UsageError, match="cannot decode by a grammar"):
+        ModelPolicy(Plain(), "plain", decoding="well-formed")  # type: ignore[arg-type]
+
+
+def test_a_grammar_that_is_none_is_refused(engine: LocalEngine) -> None:
+    with pytest.raises(UsageError, match="not a grammar"):
+        engine._grammars.begin("start: /(/")
