@@ -132,6 +132,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has set is not for these servers."""
+    for name in ("REDPENCIL_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
 def engine(tiny_model: Path) -> LocalEngine:
     """The local engine with the tiny model in float32."""
     import torch

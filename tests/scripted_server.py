@@ -10,10 +10,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
+
+from redpencil.demos import Broken
+from redpencil.engine.client import Dialect, Patience
+from redpencil.engine.server import ServerEngine
+from redpencil.evaluate import Plan
+from redpencil.policy import ModelPolicy
+from redpencil.rollout import Play, rollout
+from redpencil.types import Task
+
 FIX, EXIT = "### REPL 2 >>>    return n * 2", "### EXIT"
+HASTY = Patience(timeout=0.4, retries=2, backoff=0.01)
 
 
 @dataclass
@@ -169,3 +181,40 @@ def serving(script: Script = mends, port: int = 0) -> Iterator[Server]:
         yield server
     finally:
         server.die()
+
+
+def engine_of(server: Server, dialect: Dialect = "chat", **options: Any) -> ServerEngine:
+    return ServerEngine(server.url, "tiny", dialect, **{"patience": HASTY, **options})
+
+
+def episode(double: Task, number: int) -> Task:
+    """A task of its own for each episode, whose number the server reads in the prompt."""
+    return msgspec.structs.replace(double, id=f"test/{number}", prompt=f"Episode {number}.")
+
+
+def copies(double: Task, count: int) -> list[Broken]:
+    """So many of these tasks, as a run takes them."""
+    return [Broken(episode(double, number), (), ()) for number in range(count)]
+
+
+def plan_for(url: str, **fields: Any) -> Plan:
+    return Plan(method="coe", tasks="test", base_model="tiny", server=url, **fields)
+
+
+def playing(server: Server) -> Play:
+    """Plays one episode after the other."""
+    return partial(rollout, policy=ModelPolicy(engine_of(server), "tiny"), concurrency=1)
+
+
+def in_episode(number: int, fault: Answer, times: int | None = None) -> Script:
+    """A script that mends all but one episode, which meets a fault so many times, or always."""
+    met = 0
+
+    def script(request: Request) -> Answer:
+        nonlocal met
+        if request.episode == number and request.turn == 1 and met != times:
+            met += 1
+            return fault
+        return mends(request)
+
+    return script

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import re
 import socket
 import subprocess
@@ -12,39 +10,41 @@ import sys
 import threading
 import time
 import traceback
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
-from redpencil.demos import Broken
 from redpencil.engine import Sample, Sampling
 from redpencil.engine.client import Dialect, Patience, _retry_after
 from redpencil.engine.server import ServerEngine
-from redpencil.env import AnswerEnv, EditEnv, EditRules
+from redpencil.env import AnswerEnv, EditEnv
 from redpencil.errors import EngineError, MissingDependency, UsageError
-from redpencil.evaluate import Plan, evaluate, make_policy, sample
+from redpencil.evaluate import evaluate, make_policy, sample
 from redpencil.policy import ModelPolicy
-from redpencil.rollout import Episode, Play, rollout
+from redpencil.rollout import Episode, rollout
 from redpencil.types import Task, Trace
 from scripted_server import (
     EXIT,
     FIX,
+    HASTY,
     Answer,
     Request,
-    Script,
     Server,
+    copies,
     drops,
+    engine_of,
+    episode,
     hangs_up,
+    in_episode,
     mends,
+    plan_for,
+    playing,
     says,
     sends,
     serving,
@@ -54,25 +54,9 @@ from scripted_server import (
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 CHECKER = PythonChecker()
-HASTY = Patience(timeout=0.4, retries=2, backoff=0.01)
 KEY = "sk-very-secret-0123456789"
 
-
-@pytest.fixture(autouse=True)
-def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has set is not for these servers."""
-    for name in ("REDPENCIL_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-def engine_of(server: Server, dialect: Dialect = "chat", **options: Any) -> ServerEngine:
-    return ServerEngine(server.url, "tiny", dialect, **{"patience": HASTY, **options})
-
-
-def episode(double: Task, number: int) -> Task:
-    """A task of its own for each episode, whose number the server reads in the prompt."""
-    return msgspec.structs.replace(double, id=f"test/{number}", prompt=f"Episode {number}.")
+pytestmark = pytest.mark.usefixtures("no_key")
 
 
 def play(double: Task, engine: ServerEngine, count: int = 4, **options: Any) -> list[Trace]:
@@ -81,20 +65,6 @@ def play(double: Task, engine: ServerEngine, count: int = 4, **options: Any) -> 
     policy = ModelPolicy(engine, "tiny")
     traces = {trace.seed: trace for trace in rollout(episodes, policy, **options)}
     return [traces[number] for number in range(count)]
-
-
-def in_episode(number: int, fault: Answer, times: int | None = None) -> Script:
-    """A script that mends all but one episode, which meets a fault so many times, or always."""
-    met = 0
-
-    def script(request: Request) -> Answer:
-        nonlocal met
-        if request.episode == number and request.turn == 1 and met != times:
-            met += 1
-            return fault
-        return mends(request)
-
-    return script
 
 
 def others_are_solved(traces: list[Trace], number: int) -> bool:
@@ -369,15 +339,15 @@ class TestFaults:
     def test_what_all_have_in_common_stops_the_run(
         self, double: Task, tmp_path: Path, status: int, message: str
     ) -> None:
-        plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 4)
+        plan, broken = plan_for("http://127.0.0.1:1/v1"), copies(double, 4)
         path = tmp_path / "traces.jsonl"
         with serving(in_episode(2, sends(status, {"error": "no!"}))) as server:
             with pytest.raises(UsageError, match=message):
-                sample(plan, broken, _play(server), CHECKER, path)
+                sample(plan, broken, playing(server), CHECKER, path)
             assert len(path.read_text().splitlines()) == 2
             assert len(server.requests) == 6
             server.script = mends
-            traces = sample(plan, broken, _play(server), CHECKER, path)
+            traces = sample(plan, broken, playing(server), CHECKER, path)
         assert all(trace.solved for trace in traces)
         assert len(traces) == 4
         assert len(server.requests) == 10
@@ -388,16 +358,16 @@ class TestFaults:
         def kill(handler: Any) -> None:
             server.die()
 
-        plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 5)
+        plan, broken = plan_for("http://127.0.0.1:1/v1"), copies(double, 5)
         path = tmp_path / "traces.jsonl"
         with serving(in_episode(2, kill)) as server:
-            traces = sample(plan, broken, _play(server), CHECKER, path)
+            traces = sample(plan, broken, playing(server), CHECKER, path)
         ends = [trace.end for trace in traces]
         assert ends == ["exit", "exit", "error", "error", "error"]
         assert all("connection failed" in trace.error for trace in traces[2:])
         assert [len(trace.turns) for trace in traces] == [2, 2, 1, 0, 0]
         with serving(mends, server.port) as revived:
-            again = sample(plan, broken, _play(revived), CHECKER, path)
+            again = sample(plan, broken, playing(revived), CHECKER, path)
         assert again[:2] == traces[:2]
         assert all(trace.solved for trace in again)
         assert [request.episode for request in revived.requests] == [2, 2, 3, 3, 4, 4]
@@ -426,7 +396,7 @@ class TestFaults:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         with pytest.raises(UsageError, match=rf"no server at http://127.0.0.1:{port}/v1: conn"):
-            make_policy(_plan(f"http://127.0.0.1:{port}/v1"))
+            make_policy(plan_for(f"http://127.0.0.1:{port}/v1"))
 
 
 class TestBudget:
@@ -510,9 +480,9 @@ class TestKey:
                 6: sends(200, sent, Content_Encoding="gzip"),
             }[request.episode]
 
-        plan, broken = _plan("http://127.0.0.1:1/v1"), _broken(double, 7)
+        plan, broken = plan_for("http://127.0.0.1:1/v1"), copies(double, 7)
         with serving(repeats) as server:
-            evaluate(plan, broken, _play(server), CHECKER, tmp_path)
+            evaluate(plan, broken, playing(server), CHECKER, tmp_path)
             server.script = lambda request: sends(401, request.headers["authorization"].encode())
             with pytest.raises(UsageError) as refused:
                 play(double, engine_of(server), 2)
@@ -525,7 +495,7 @@ class TestKey:
         written = {path.name: path.read_text() for path in tmp_path.iterdir()}
         assert set(written) == {"traces.jsonl", "traces.plan.json", "results.json", "seconds.json"}
         assert "Bearer [key]" in written["traces.jsonl"]
-        seen = [*written.values(), "".join(chain), repr(_play(server)), repr(engine_of(server))]
+        seen = [*written.values(), "".join(chain), repr(playing(server)), repr(engine_of(server))]
         seen += [caplog.text, *capfd.readouterr(), repr(refused.value)]
         seen += [repr(record.__dict__) for record in caplog.records]
         assert not [text for text in seen if KEY in text]
@@ -556,177 +526,3 @@ class TestKey:
             ServerEngine(url, "tiny")
         assert "http://localhost:8000/v1" in str(refused.value)
         assert KEY not in str(refused.value)
-
-
-def _plan(url: str, **fields: Any) -> Plan:
-    return Plan(method="coe", tasks="test", base_model="tiny", server=url, **fields)
-
-
-def _broken(double: Task, count: int) -> list[Broken]:
-    return [Broken(episode(double, number), (), ()) for number in range(count)]
-
-
-def _play(server: Server) -> Play:
-    """Plays one episode after the other."""
-    return partial(rollout, policy=ModelPolicy(engine_of(server), "tiny"), concurrency=1)
-
-
-class TestPlan:
-    @pytest.mark.parametrize(
-        ("fields", "message"),
-        [
-            ({"server": "http://x/v1", "adapter": "a"}, "--server and --adapter"),
-            ({"server": "http://x/v1", "decoding": "well-formed"}, "--server and --decoding"),
-            ({"dialect": "completions"}, "name it with --server"),
-            (
-                {"server": "http://x/v1", "method": "direct", "dialect": "completions"},
-                "--dialect chat",
-            ),
-        ],
-    )
-    def test_what_cannot_be_had_together(self, fields: dict[str, Any], message: str) -> None:
-        with pytest.raises(UsageError, match=message):
-            Plan(**{"method": "coe", "tasks": "t", "base_model": "m", **fields})
-
-    def test_a_budget_is_for_a_server(self) -> None:
-        with pytest.raises(UsageError, match="--budget-tokens is for a --server"):
-            make_policy(Plan(method="coe", tasks="t", base_model="m"), budget_tokens=1)
-
-    def test_traces_of_different_servers_are_never_mixed(
-        self, double: Task, tmp_path: Path
-    ) -> None:
-        path = tmp_path / "traces.jsonl"
-        other = {"base_model": "tiny", "method": "coe", "tasks": "test"}
-        with serving() as server:
-            sample(_plan(server.url), _broken(double, 1), _play(server), CHECKER, path)
-            for plan in (
-                _plan(f"{server.url}/other"),
-                _plan(server.url, dialect="completions"),
-                Plan(**other),  # type: ignore[arg-type]
-            ):
-                with pytest.raises(UsageError, match="holds traces of something else"):
-                    sample(plan, _broken(double, 1), _play(server), CHECKER, path)
-
-    def test_tokens_that_nobody_showed_are_not_counted(self, double: Task, tmp_path: Path) -> None:
-        with serving() as server:
-            broken = _broken(double, 2)
-            results = evaluate(_plan(server.url), broken, _play(server), CHECKER, tmp_path)
-        assert results.pass_at_1 == 1.0
-        assert results.mean_tokens is None
-
-
-class TestCommandLine:
-    @pytest.fixture
-    def tasks(self, double: Task, tmp_path: Path) -> str:
-        path = tmp_path / "tasks.jsonl"
-        lines = [msgspec.json.encode(episode(double, number)) for number in range(4)]
-        path.write_bytes(b"\n".join(lines) + b"\n")
-        return f"jsonl:{path}"
-
-    @pytest.mark.parametrize("dialect", ["chat", "completions"])
-    def test_rollout_and_eval(
-        self, redpencil: Run, tasks: str, tmp_path: Path, dialect: Dialect
-    ) -> None:
-        out = tmp_path / "traces.jsonl"
-        with serving() as server:
-            options = ("--model", "tiny", "--server", server.url, "--dialect", dialect)
-            done = redpencil("rollout", tasks, *options, "--samples", 2, "--out", out)
-            assert done.returncode == 0, done.stderr
-            assert "8 traces in" in done.stdout
-            assert "8 of them solved" in " ".join(done.stdout.split())
-            measured = redpencil("eval", tasks, *options, "--out", tmp_path / "eval")
-            assert measured.returncode == 0, measured.stderr
-            assert "100.0%" in measured.stdout
-            assert redpencil("report", tmp_path / "eval").returncode == 0
-        plan = json.loads((tmp_path / "eval" / "traces.plan.json").read_text())
-        assert (plan["server"], plan["dialect"]) == (server.url, dialect)
-
-    def test_faults_are_counted_and_made_good(
-        self, redpencil: Run, tasks: str, tmp_path: Path
-    ) -> None:
-        out = tmp_path / "traces.jsonl"
-        with serving(in_episode(1, sends(400, b"no [markup]"))) as server:
-            command = ("rollout", tasks, "--model", "tiny", "--server", server.url)
-            command = (*command, "--samples", 1, "--out", out)
-            done = redpencil(*command)
-            assert done.returncode == 0, done.stderr
-            assert f"1 of 4 traces ended in an error, such as: {server.url}: 400" in done.stdout
-            assert "[markup]" in done.stdout
-            server.script = mends
-            assert "4 of them solved" in " ".join(redpencil(*command).stdout.split())
-
-    def test_a_budget_ends_a_run_and_a_greater_one_goes_on(
-        self, redpencil: Run, tasks: str, tmp_path: Path
-    ) -> None:
-        command = ("eval", tasks, "--model", "tiny", "--out", tmp_path)
-        with serving() as server:
-            command = (*command, "--server", server.url, "--budget-tokens")
-            short = redpencil(*command, 150)
-            assert "budget of 150 tokens used up" in short.stdout
-            assert "100.0%" in redpencil(*command, 10_000).stdout
-
-    def test_errors_are_one_line(self, redpencil: Run, tasks: str, tmp_path: Path) -> None:
-        def error(*options: object) -> str:
-            result = redpencil("rollout", tasks, "--out", tmp_path / "t.jsonl", *options)
-            assert result.returncode == 2
-            (line,) = result.stderr.strip().splitlines()
-            return str(line)
-
-        with serving(lambda request: sends(401, b"who are you?")) as server:
-            command = ("--model", "tiny", "--server", server.url)
-            assert "REDPENCIL_API_KEY" in error(*command)
-            server.script = lambda request: sends(404, b"what?")
-            assert "no chat model 'tiny'" in error(*command)
-            assert "--adapter" in error(*command, "--adapter", tmp_path)
-            assert "--decoding" in error(*command, "--decoding", "new-pages")
-        assert "no server at" in error(*command)
-        assert "--budget-tokens" in error("--budget-tokens", 5)
-
-
-@pytest.fixture(scope="module")
-def real_server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of `transformers serve`, which holds the tiny model."""
-    pytest.importorskip("fastapi")
-    pytest.importorskip("uvicorn")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("serve") / "log"
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tiny_model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    with (
-        log.open("w") as file,
-        subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process,
-    ):
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while process.poll() is None:
-        try:
-            opener.open(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail(f"the server did not start: {log.read_text()}")
-
-
-@pytest.mark.parametrize("dialect", ["chat", "completions"])
-def test_a_real_server(real_server: str, tiny_model: Path, double: Task, dialect: Dialect) -> None:
-    engine = ServerEngine(real_server, str(tiny_model), dialect)
-    engine.reach()
-    episodes = [
-        Episode(EditEnv(episode(double, seed), CHECKER, EditRules(max_turns=3)), seed)
-        for seed in range(3)
-    ]
-    traces = list(rollout(episodes, ModelPolicy(engine, "tiny", temperature=0)))
-    assert len(traces) == 3
-    for trace in traces:
-        assert (trace.end, trace.error) == ("truncated", "")
-        assert len(trace.turns) == 3
-    assert engine.tokens_used > 3 * 3 * 50
