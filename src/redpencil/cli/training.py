@@ -187,6 +187,9 @@ def rl(
             "of whose traces solved it; 0: never.",
         ),
     ] = 2,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, help="Of sampling, and so of the policy that is trained.")
+    ] = 1.0,
     decoding: Decoding = "free",
     vllm: Annotated[
         Literal["off", "colocate", "server"],
@@ -237,6 +240,7 @@ def rl(
         kl=kl,
         credit=credit,
         rest_after=rest_after,
+        temperature=temperature,
         decoding=decoding,
         vllm=vllm,
         rules=msgspec.structs.replace(base.rules, max_turns=max_turns, idle_turns=idle_turns),
