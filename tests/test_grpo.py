@@ -6,16 +6,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from redpencil import demos
 from redpencil.checkers import PythonChecker
-from redpencil.engine.weights import load_adapter, load_base
+from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
-from redpencil.files import read_jsonl
+from redpencil.files import read_json, read_jsonl, sha256
 from redpencil.recipes import GrpoRecipe
+from redpencil.runs import Run
 from redpencil.train import credit
 from redpencil.train import grpo as grpo_module
 from redpencil.train.grpo import train_grpo
@@ -66,6 +68,12 @@ def grpo(
     return train_grpo(variants, adapter, recipe, CHECKER, folder)
 
 
+def back_to_the_first_step(folder: Path) -> None:
+    """What a run of two steps leaves that is killed in the second."""
+    shutil.rmtree(folder / "adapter")
+    shutil.rmtree(folder / "checkpoint-2")
+
+
 @pytest.mark.usefixtures("_uneven_credit")
 def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
@@ -84,14 +92,20 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     assert any(not torch.equal(tensor, after[name]) for name, tensor in weights(start).items())
 
     torn = tmp_path / "torn"
-    grpo(tiny_model, variants, start, torn, steps=1)
+    grpo(tiny_model, variants, start, torn)
     shutil.rmtree(torn / "adapter")
+    (torn / "checkpoint-2" / "trainer_state.json").unlink()  # killed while it was written
     with (torn / "traces.jsonl").open("a") as file:
         file.write('{"task": torn')
     resumed = weights(grpo(tiny_model, variants, start, torn))
     assert len(read_jsonl(torn / "traces.jsonl", Trace)) == 8
     for name, tensor in after.items():
         assert torch.equal(tensor, resumed[name]), name
+    run = read_json(torn / "run.json", Run)
+    assert msgspec.convert(run.settings, GrpoRecipe).learning_rate == 1e-3
+    assert run.inputs == {"programs": sha256(variants), "adapter": adapter_sha256(start)}
+    with pytest.raises(UsageError, match="programs: "):
+        grpo(tiny_model, variants[::-1], start, torn)
 
 
 class Seen:
@@ -232,12 +246,12 @@ def test_the_reference_is_the_sft_policy_without_a_second_copy_of_the_weights(
 ) -> None:
     """In the second step, which follows a crash, when the adapter has moved."""
     folder = tmp_path / "grpo"
-    grpo(tiny_model, variants, start, folder, steps=1)
+    grpo(tiny_model, variants, start, folder)
     moved = tmp_path / "moved"
-    shutil.copytree(folder / "adapter", moved)
-    shutil.rmtree(folder / "adapter")
+    shutil.copytree(folder / "checkpoint-1", moved)
+    back_to_the_first_step(folder)
     seen = Seen(monkeypatch)
-    grpo(tiny_model, variants, start, folder, steps=2)
+    grpo(tiny_model, variants, start, folder)
     trainer, batch = seen.trainer, seen.batches[0]
 
     def scored(adapter: Path | None) -> torch.Tensor:
@@ -285,8 +299,8 @@ def test_tasks_rest_alike_in_a_run_that_goes_on_after_a_crash(
     assert rows[1]["replaced_groups"] > 0
 
     folder = tmp_path / "torn"
-    grpo(tiny_model, variants, start, folder, steps=1, **changes)
-    shutil.rmtree(folder / "adapter")
+    grpo(tiny_model, variants, start, folder, **changes)
+    back_to_the_first_step(folder)
     grpo(tiny_model, variants, start, folder, **changes)
     assert [trace.task for trace in read_jsonl(folder / "traces.jsonl", Trace)] == straight
 

@@ -174,11 +174,11 @@ def test_training_takes_from_the_recipe_what_no_option_says(
     )
     asked: list[Any] = []
 
-    def train_sft(traces: Any, recipe: Any, *_: Any) -> sft.SftReport:
+    def train_sft(traces: Any, recipe: Any, *_: Any, command: str) -> sft.SftReport:
         asked.append(recipe)
         return sft.SftReport(0, 0, 0, 0, 0, None, None)
 
-    def train_grpo(variants: Any, adapter: Any, recipe: Any, *_: Any) -> None:
+    def train_grpo(variants: Any, adapter: Any, recipe: Any, *_: Any, command: str) -> None:
         asked.append(recipe)
         assert variants
 

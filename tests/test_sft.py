@@ -20,8 +20,9 @@ from redpencil.engine.weights import (
 )
 from redpencil.env import EditRules
 from redpencil.errors import UsageError
-from redpencil.files import read_jsonl
+from redpencil.files import read_json, read_jsonl, sha256
 from redpencil.recipes import SftRecipe, Validation
+from redpencil.runs import Run
 from redpencil.train import validation
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import last_checkpoint
@@ -126,6 +127,11 @@ def test_sft_goes_on_from_its_last_whole_checkpoint(
         assert torch.equal(tensor, resumed[name]), name
     steps = [row["step"] for row in read_jsonl(folder / "metrics.jsonl", dict[str, float])]
     assert steps == sorted(steps)
+    run = read_json(folder / "run.json", Run)
+    assert msgspec.convert(run.settings, SftRecipe).checkpoint_every == 2
+    assert run.inputs == {"demonstrations": sha256(traces)}
+    with pytest.raises(UsageError, match=r"seed: 0 there, 1 now"):
+        sft(tiny_model, traces, folder, seed=1)
 
 
 def test_sft_trains_an_adapter_further(

@@ -128,7 +128,7 @@ def ablate(
     from redpencil.engine.weights import require_torch
 
     require_torch()
-    stages = _Stages(folder, PythonChecker())
+    stages = _Stages(folder, PythonChecker(), command)
     rows: list[Row] = []
     for axis in axes:
         first: dict[str, Fraction] | None = None
@@ -190,8 +190,9 @@ def solved_by_task(traces: Iterable[Trace]) -> dict[str, Fraction]:
 class _Stages:
     """A folder of stages, each under the digest of all that it depends on."""
 
-    def __init__(self, folder: Path, checker: Checker) -> None:
+    def __init__(self, folder: Path, checker: Checker, command: str) -> None:
         self._folder = folder
+        self._command = command
         self._checker = checker
         self._tasks: dict[str, tuple[Task, ...]] = {}
 
@@ -210,13 +211,14 @@ class _Stages:
         demonstrations = pipeline.make_demos(
             recipe, self._load(recipe.demos.tasks), folder / "demos.jsonl"
         )
-        return pipeline.fine_tune(recipe, demonstrations, self._folder / f"sft-{_sft_key(recipe)}")
+        folder = self._folder / f"sft-{_sft_key(recipe)}"
+        return pipeline.fine_tune(recipe, demonstrations, folder, self._command)
 
     def _reinforced(self, recipe: Recipe) -> Path:
         start = self._fine_tuned(recipe)
         folder = self._folder / f"grpo-{_grpo_key(recipe)}"
         return pipeline.reinforce(
-            recipe, self._load(recipe.grpo.tasks), start, self._checker, folder
+            recipe, self._load(recipe.grpo.tasks), start, self._checker, folder, self._command
         )
 
     def _load(self, source: str) -> tuple[Task, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -109,6 +110,14 @@ def numbered_jsonl(
                     yield number, _decode(line, type, f"{path}, line {number}")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def sha256(values: Iterable[object]) -> str:
+    """The digest of values, by their JSON."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(msgspec.json.encode(value) + b"\n")
+    return digest.hexdigest()
 
 
 def claim(path: Path, plan: Value) -> None:

@@ -50,19 +50,28 @@ def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path) -> Path:
     return path
 
 
-def fine_tune(recipe: Recipe, demonstrations: Path, folder: Path) -> Path:
-    """Fine-tune a recipe's model on a file of demonstrations; returns the adapter's folder."""
+def fine_tune(recipe: Recipe, demonstrations: Path, folder: Path, command: str = "") -> Path:
+    """Fine-tune a recipe's model on a file of demonstrations; returns the adapter's folder.
+
+    Args:
+        command: the command that makes the run again, for its record; so below.
+    """
     if not (folder / ADAPTER).exists():
         from redpencil.train.sft import train_sft
 
         traces = read_jsonl(demonstrations, Trace)
         with terminal.training_progress("Fine-tune on them (SFT)") as update:
-            train_sft(traces, recipe.sft, folder, update)
+            train_sft(traces, recipe.sft, folder, update, command=command)
     return folder / ADAPTER
 
 
 def reinforce(
-    recipe: Recipe, tasks: Sequence[Task], start: Path, checker: Checker, folder: Path
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    start: Path,
+    checker: Checker,
+    folder: Path,
+    command: str = "",
 ) -> Path:
     """Train an adapter further on tasks broken anew; returns the new adapter's folder."""
     if not (folder / ADAPTER).exists():
@@ -70,7 +79,7 @@ def reinforce(
 
         variants = break_programs(recipe.grpo, tasks, recipe.seed + 1, checker)
         with terminal.training_progress("Reinforce (GRPO)") as update:
-            train_grpo(variants, start, recipe.grpo, checker, folder, update)
+            train_grpo(variants, start, recipe.grpo, checker, folder, update, command=command)
     return folder / ADAPTER
 
 

@@ -9,28 +9,18 @@ import time
 from pathlib import Path
 from typing import Literal, get_args
 
-from redpencil import pipeline, provenance, terminal
+from redpencil import pipeline, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.env import Method
-from redpencil.errors import UsageError
-from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
+from redpencil.files import read_json, read_jsonl, write_jsonl
 from redpencil.recipes import Recipe, read
 from redpencil.report.entries import NAMES
 from redpencil.results import RESULTS, Results
+from redpencil.runs import claim_run
 from redpencil.tasks import load
-from redpencil.types import Task, Value
+from redpencil.types import Task
 
 _Section = Literal["demos", "grpo", "eval"]
-
-
-class _RunRecord(Value, frozen=True):
-    """`run.json`: what the run's numbers were made with."""
-
-    recipe: Recipe
-    command: str
-    versions: dict[str, str]
-    machine: str
-    git_commit: str
 
 
 def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "") -> Path:
@@ -47,8 +37,8 @@ def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "")
     from redpencil.engine.weights import require_torch
 
     require_torch()
-    run = _Run(folder, recipe or read("quickstart"))
-    run.claim(command)
+    run = _Run(folder, recipe or read("quickstart"), command)
+    run.claim()
     started = time.perf_counter()
     run.make_tasks()
     demonstrations = run.make_demos()
@@ -66,29 +56,15 @@ def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "")
 class _Run:
     """One run's folder and the stages that fill it."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, command: str) -> None:
         self.folder = folder
         self.recipe = recipe
+        self.command = command
         self.checker: Checker = PythonChecker()
 
-    def claim(self, command: str) -> None:
-        path = self.folder / "run.json"
-        if path.exists():
-            if read_json(path, _RunRecord).recipe != self.recipe:
-                raise UsageError(
-                    f"{self.folder} holds a run with other settings: "
-                    "name another folder with --out, or delete it"
-                )
+    def claim(self) -> None:
+        if claim_run(self.folder, self.recipe, command=self.command):
             terminal.console.print(f"Going on with the run in {self.folder}.")
-            return
-        record = _RunRecord(
-            recipe=self.recipe,
-            command=command,
-            versions=provenance.versions(),
-            machine=provenance.machine(),
-            git_commit=provenance.git_commit(),
-        )
-        write_json(path, record)
 
     def make_tasks(self) -> None:
         for section in get_args(_Section):
@@ -103,11 +79,13 @@ class _Run:
         return pipeline.make_demos(self.recipe, tasks, self.folder / "demos.jsonl")
 
     def train_sft(self, demonstrations: Path) -> Path:
-        return pipeline.fine_tune(self.recipe, demonstrations, self.folder / "sft")
+        return pipeline.fine_tune(self.recipe, demonstrations, self.folder / "sft", self.command)
 
     def train_grpo(self, start: Path) -> Path:
         tasks = read_jsonl(self._tasks("grpo"), Task)
-        return pipeline.reinforce(self.recipe, tasks, start, self.checker, self.folder / "grpo")
+        return pipeline.reinforce(
+            self.recipe, tasks, start, self.checker, self.folder / "grpo", self.command
+        )
 
     def evaluate(self, label: str, method: Method, adapter: Path | None) -> None:
         tasks, folder = read_jsonl(self._tasks("eval"), Task), self.folder / "eval" / label

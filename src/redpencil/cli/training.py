@@ -108,7 +108,7 @@ def sft(
         seed=seed,
     )
     with terminal.training_progress("Fine-tune (SFT)") as update:
-        report = train_sft(traces, settings, out, update, adapter)
+        report = train_sft(traces, settings, out, update, adapter, command=given_command())
     terminal.console.print(
         f"{report.steps} steps on {report.tokens:,} tokens in {report.sequences} sequences, "
         f"{report.action_tokens:,} of them the model's own; {report.left_out} too long."
@@ -247,5 +247,7 @@ def rl(
         seed=seed,
     )
     with terminal.training_progress("Reinforce (GRPO)") as update:
-        trained = train_grpo(variants, adapter, settings, checker, out, update)
+        trained = train_grpo(
+            variants, adapter, settings, checker, out, update, command=given_command()
+        )
     terminal.console.print(f"The adapter is in {trained}.")

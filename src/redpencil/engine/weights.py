@@ -7,6 +7,7 @@ so that the whole project runs without a model hub.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import os
 import tempfile
@@ -107,6 +108,14 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, trainable: bool = Fal
     if config.base_model_name_or_path == ALIAS:
         config.base_model_name_or_path = ""  # no hub id: PEFT would look it up
     return loaded
+
+
+def adapter_sha256(adapter: Path) -> str:
+    """The digest of an adapter, its weights and its configuration; errors as below."""
+    digest = hashlib.sha256()
+    for path in sorted(resolve_adapter(adapter).glob("adapter_*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def resolve_adapter(adapter: Path) -> Path:

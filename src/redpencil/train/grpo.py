@@ -27,10 +27,10 @@ from redpencil.checkers import Checker
 from redpencil.demos import Broken
 from redpencil.engine import Engine
 from redpencil.engine.local import LocalEngine
-from redpencil.engine.weights import load_adapter, load_base
+from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.env import repairing
 from redpencil.errors import MissingDependency, SandboxError, UsageError
-from redpencil.files import append_jsonl, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, read_jsonl, sha256, write_jsonl
 from redpencil.policy import Policy
 from redpencil.recipes import GrpoRecipe
 from redpencil.rollout import Episode, rollout
@@ -40,6 +40,7 @@ from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import (
     Journal,
     Progress,
+    begin,
     last_checkpoint,
     mixed_precision,
     save_trained,
@@ -59,14 +60,20 @@ def train_grpo(
     checker: Checker,
     folder: Path,
     progress: Progress = lambda done, total, metrics: None,
+    *,
+    command: str = "",
 ) -> Path:
     """Train the adapter on further and save it as `folder/adapter`; returns where it lies.
 
     Every trace sampled is appended to `folder/traces.jsonl`. Checkpoints lie in `folder`; a call
     with the same arguments goes on from the newest.
 
+    Args:
+        command: the command that makes the run again, for its record.
+
     Raises:
-        UsageError: there is too little to train on, no such model, adapter or credit rule.
+        UsageError: there is too little to train on, no such model, adapter or credit rule, or the
+            folder holds another run.
         MissingDependency: vLLM is asked for and not installed.
     """
     if recipe.credit not in credit.RULES:
@@ -86,6 +93,8 @@ def train_grpo(
             "take fewer a step (--tasks-per-step), or more tasks"
         )
     model, tokenizer = load_base(recipe.model)
+    inputs = {"programs": sha256(variants), "adapter": adapter_sha256(adapter)}
+    begin(folder, recipe, inputs, command)
     sampling = _Sampling(variants, recipe, checker, folder)
     if recipe.vllm == "off":
         sampler, _ = load_base(recipe.model)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,24 @@ from transformers import TrainerCallback, TrainingArguments
 from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.recipes import Lora
-from redpencil.train import ADAPTER
+from redpencil.runs import claim_run
+from redpencil.train import ADAPTER, processes
+from redpencil.types import Value
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Told after each optimiser step: steps done, steps in all, and the newest metrics."""
 
 METRICS = "metrics.jsonl"
+
+
+def begin(folder: Path, recipe: Value, inputs: Mapping[str, str], command: str) -> None:
+    """Claim the folder of a training, or go on with the one that it holds.
+
+    Raises:
+        UsageError: it holds another.
+    """
+    if processes.is_first():
+        claim_run(folder, recipe, inputs, command=command)
 
 
 def new_adapter(model: Any, lora: Lora, seed: int) -> Any:

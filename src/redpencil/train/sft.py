@@ -15,15 +15,17 @@ from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from redpencil.checkers import PythonChecker
-from redpencil.engine.weights import load_adapter, load_base
+from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.env import Method
 from redpencil.errors import UsageError
+from redpencil.files import sha256
 from redpencil.recipes import SftRecipe
 from redpencil.train import processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     Journal,
     Progress,
+    begin,
     last_checkpoint,
     mixed_precision,
     new_adapter,
@@ -68,15 +70,20 @@ def train_sft(
     folder: Path,
     progress: Progress = lambda done, total, metrics: None,
     adapter: Path | None = None,
+    *,
+    command: str = "",
 ) -> SftReport:
     """Train a new adapter, or one that there is, on traces and save it as `folder/adapter`.
 
     Checkpoints lie in `folder`; a call with the same arguments goes on from the newest. With a
     validation, the adapter saved is the one that solved most in it.
 
+    Args:
+        command: the command that makes the run again, for its record.
+
     Raises:
-        UsageError: no trace fits into the context, there is no such model or adapter, or there is a
-            validation and the traces are of several methods.
+        UsageError: no trace fits into the context, there is no such model or adapter, there is a
+            validation and the traces are of several methods, or the folder holds another run.
     """
     model, tokenizer = load_base(recipe.model)
     readable = [t if t.policy == recipe.model else foreign(t) for t in traces]
@@ -84,6 +91,10 @@ def train_sft(
     fitting = [example for example in examples if len(example.ids) <= recipe.context]
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")
+    inputs = {"demonstrations": sha256(traces)}
+    if adapter is not None:
+        inputs["adapter"] = adapter_sha256(adapter)
+    begin(folder, recipe, inputs, command)
     order = _order([len(example.ids) for example in fitting], recipe)
     rows = [_row(fitting[index]) for index in order]
     if processes.count() > 1:  # who could not share a last step of less than a batch

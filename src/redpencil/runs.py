@@ -1,0 +1,67 @@
+"""What a run was begun with: `run.json` in its folder, from which its numbers can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from redpencil import provenance
+from redpencil.errors import UsageError
+from redpencil.files import read_json, write_json
+from redpencil.types import Value
+
+RUN = "run.json"
+
+
+class Run(Value, frozen=True):
+    """The content of `run.json`."""
+
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    """SHA-256 of what the run was given, by what it is, such as `demonstrations`."""
+    command: str
+    """The command that makes the run again."""
+    versions: dict[str, str]
+    machine: str
+    git_commit: str
+
+
+def claim_run(
+    folder: Path, settings: Value, inputs: Mapping[str, str] | None = None, *, command: str = ""
+) -> bool:
+    """Write down what a run is begun with; returns whether the folder holds that run already.
+
+    Raises:
+        UsageError: it holds another run, or cannot be written.
+    """
+    path = folder / RUN
+    run = Run(
+        settings=msgspec.json.decode(msgspec.json.encode(settings)),
+        inputs=dict(inputs or {}),
+        command=command,
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        git_commit=provenance.git_commit(),
+    )
+    if not path.exists():
+        write_json(path, run)
+        return False
+    before = read_json(path, Run)
+    for what, then, now in _differences(before.settings | before.inputs, run.settings | run.inputs):
+        raise UsageError(
+            f"{folder} holds a run with other settings ({what}: {then} there, {now} now): "
+            "name another folder with --out, or delete it"
+        )
+    return True
+
+
+def _differences(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """What two settings differ in, by its dotted name."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted(then.keys() | now.keys()):
+            yield from _differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif then != now:
+        yield name, then, now
