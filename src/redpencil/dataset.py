@@ -33,6 +33,7 @@ from redpencil.files import (
     write_jsonl,
 )
 from redpencil.parallel import Threads, Workers
+from redpencil.rename import local_names
 from redpencil.sameness import edit_distance
 from redpencil.tasks.overlap import disjoint
 from redpencil.types import Task, Trace, Value
@@ -61,6 +62,8 @@ class DemosRecipe(Value, frozen=True):
     kinds: Kinds = "all"
     stumbles: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Chance that a turn is a bad command, which is shown and not taught."""
+    renamed: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Chance that a solution gets other local names before it is broken."""
     history: bool = True
     """Whether all pages stay in the context, or the latest alone."""
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 0.5
@@ -186,11 +189,14 @@ class Tally:
         self._texts.clear()
 
 
-def make_demos(task: Task, plan: Plan, lines: Sequence[str], checker: Checker) -> TaskDemos:
+def make_demos(
+    task: Task, plan: Plan, lines: Sequence[str], names: Sequence[str], checker: Checker
+) -> TaskDemos:
     """The demonstrations of one task, replayed; they depend on the arguments alone.
 
     Args:
         lines: what corruptions may put in, see `demos.donors`.
+        names: what local names may become, see `rename.local_names`.
 
     Raises:
         UsageError: the task has no solution.
@@ -198,7 +204,16 @@ def make_demos(task: Task, plan: Plan, lines: Sequence[str], checker: Checker) -
     """
     if task.solution is not None and not checker.check(task.solution, task).solved:
         return TaskDemos(task.id, (), {Drop.NO_SOLUTION: 1})
-    breaker = Breaker(task, plan.corruptions, plan.seed, lines, checker, plan.kinds)
+    breaker = Breaker(
+        task,
+        plan.corruptions,
+        plan.seed,
+        lines,
+        checker,
+        plan.kinds,
+        names=names,
+        renamed=plan.renamed,
+    )
     drawn = [breaker.draw(variant) for variant in range(plan.per_task)]
     orders: tuple[Order, ...] = ("direct", "inverse") if plan.order == "both" else (plan.order,)
     traces: list[Trace] = []
@@ -258,7 +273,9 @@ def write_demos(
     done = [len(piece.traces) for piece in _pieces(pieces)]
     for demos in done:
         on_task(demos)
-    make = partial(make_demos, plan=plan, lines=donors(kept), checker=checker)
+    make = partial(
+        make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
+    )
     for piece in (workers or Threads()).in_order(make, kept[len(done) :]):
         append_jsonl(pieces, [piece])
         done.append(len(piece.traces))

@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from redpencil import corrupt, editor
+from redpencil import corrupt, editor, rename
 from redpencil.checkers import Checker
 from redpencil.env import PASS_MESSAGE, EditRules, Method, fenced, repairing
 from redpencil.errors import SandboxError, UsageError
@@ -78,12 +78,17 @@ class Breaker:
         lines: Sequence[str],
         checker: Checker,
         kinds: corrupt.Kinds = "all",
+        *,
+        names: Sequence[str] = (),
+        renamed: float = 0.0,
     ) -> None:
         """Nothing is drawn yet.
 
         Args:
             counts: least and most corruptions of a program.
             lines: what corruptions may put in, see `donors`.
+            names: the local names of programs of this kind, see `rename.local_names`.
+            renamed: the chance that the solution gets others of them before it is broken.
 
         Raises:
             UsageError: the task has neither a program nor a solution to corrupt.
@@ -98,6 +103,8 @@ class Breaker:
         self._lines = lines
         self._checker = checker
         self._kinds = kinds
+        self._names = names
+        self._renamed = renamed
         self._known = {normalised(task.solution or "")}
 
     def draw(self, variant: int) -> Broken | None:
@@ -110,7 +117,8 @@ class Breaker:
         """
         if self._task.program is not None:
             return Broken(self._task, (), ()) if variant == 0 else None
-        solution = editor.load_page(self._task.solution or "")
+        task = self._correct(variant)
+        solution = editor.load_page(task.solution or "")
         rng = random.Random(f"{self._seed}:{self._task.id}:{variant}")
         count = rng.randint(*self._counts)
         for _ in range(_ATTEMPTS):
@@ -121,13 +129,23 @@ class Breaker:
                 self.drops[Drop.DUPLICATE] += 1
                 continue
             self._known.add(code)
-            verdict = self._checker.check(program, self._task)
+            verdict = self._checker.check(program, task)
             if verdict.status is Status.INFRA_ERROR:
                 raise SandboxError(verdict.detail)
             if verdict.status is not Status.PASSED:
-                return Broken(msgspec.structs.replace(self._task, program=program), names, mending)
+                return Broken(msgspec.structs.replace(task, program=program), names, mending)
             self.drops[Drop.UNNOTICED] += 1
         return None
+
+    def _correct(self, variant: int) -> Task:
+        """The task, whose solution may have got other names.
+
+        By chances of their own, so that the corruptions of all other variants are what they were.
+        """
+        rng = random.Random(f"{self._seed}:{self._task.id}:{variant}:names")
+        if rng.random() < self._renamed:
+            return rename.renamed(self._task, self._names, rng)
+        return self._task
 
 
 def broken_variants(

@@ -148,6 +148,14 @@ def demos(
             help="Chance that a turn is a bad command, which is shown and not taught.",
         ),
     ] = 0.0,
+    renamed: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Chance that a solution gets other local names before it is broken.",
+        ),
+    ] = 0.0,
     history: History = True,
     timeout: Timeout = 0.5,
     tokenizer: Annotated[
@@ -177,6 +185,7 @@ def demos(
         corruptions=corruption_range(corruptions),
         kinds=kinds,
         stumbles=stumbles,
+        renamed=renamed,
         history=history,
         seed=seed,
         timeout=timeout,
