@@ -56,6 +56,9 @@ def sft(
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Demonstrations a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
+    context: Annotated[
+        int, typer.Option(min=1, help="Traces with more tokens are left out.")
+    ] = 2048,
     validate: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +107,7 @@ def sft(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
+        context=context,
         validation=validation,
         seed=seed,
     )
