@@ -25,8 +25,8 @@ def local_names(tasks: Iterable[Task]) -> list[str]:
 def renamed(task: Task, names: Sequence[str], rng: Random) -> Task:
     """The task with a solution whose local names are others, each a random one of `names`.
 
-    What the tests, keywords, attributes or strings that are code refer to keeps its name; so does
-    what no name is left for.
+    A name that tests, keywords, attributes or strings mention stays, for they may mean it; so does
+    one that none is left for.
     """
     program = task.solution or ""
     taken = {*_WORD.findall(" ".join((program, task.setup, *task.tests, *task.hidden_tests)))}

@@ -50,7 +50,9 @@ def claim_run(
         write_json(path, run)
         return False
     before = read_json(path, Run)
-    for what, then, now in _differences(before.settings | before.inputs, run.settings | run.inputs):
+    differing = _differences(before.settings | before.inputs, run.settings | run.inputs)
+    if (first := next(differing, None)) is not None:
+        what, then, now = first
         raise UsageError(
             f"{folder} holds a run with other settings ({what}: {then} there, {now} now): "
             "name another folder with --out, or delete it"
