@@ -237,6 +237,37 @@ def test_every_sampled_token_counts(seen: tuple[Seen, list[Trace]]) -> None:
 
 
 @pytest.mark.usefixtures("_uneven_credit")
+def test_traces_that_teach_nothing_cost_nothing_and_change_nothing(
+    tiny_model: Path,
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = Seen(monkeypatch)
+    grpo(tiny_model, variants, start, tmp_path, steps=1, kl=0.0)
+    scored: list[int] = []
+    score_rows = grpo_module.score_rows
+
+    def counting(model: Any, ids: torch.Tensor, *rest: torch.Tensor) -> Any:
+        scored.append(len(ids))
+        return score_rows(model, ids, *rest)
+
+    monkeypatch.setattr(grpo_module, "score_rows", counting)
+    batch = {**seen.batches[0], "advantages": seen.batches[0]["advantages"].clone()}
+    batch["advantages"][0] = 0
+    gradient = seen.gradient(batch)
+    with monkeypatch.context() as plain:
+        plain.setattr(grpo_module, "_teaching", lambda inputs: inputs)
+        wanted = seen.gradient(batch)
+    assert gradient.any()
+    assert (gradient - wanted).norm() < 0.02 * wanted.norm()  # where bfloat16 is the precision
+    batch["advantages"].zero_()
+    assert not seen.gradient(batch).any()
+    assert scored == [1, 2, 1]
+
+
+@pytest.mark.usefixtures("_uneven_credit")
 def test_the_reference_is_the_sft_policy_without_a_second_copy_of_the_weights(
     tiny_model: Path,
     start: Path,

@@ -157,20 +157,31 @@ def broken_variants(
     *,
     lines: Sequence[str] | None = None,
     kinds: corrupt.Kinds = "all",
+    renamed: float = 0.0,
 ) -> Iterator[Broken]:
     """Different broken programs, up to `per_task` of each task.
 
     Each has from `counts[0]` to `counts[1]` corruptions.
 
     What is made of a task depends on its id, the seed and the donor lines alone, not on the other
-    tasks asked for. A task that already has a program keeps it, once.
+    tasks asked for, but for the names that a solution gets. A task that already has a program keeps
+    it, once.
+
+    Args:
+        lines: what corruptions may put in; by default what `donors` finds in the tasks.
+        renamed: the chance that a solution gets other local names, of the tasks', before it is
+            broken.
 
     Raises:
         UsageError: a task has no solution to corrupt.
         SandboxError: the checker could not judge a program.
     """
     lines = donors(tasks) if lines is None else lines
-    breakers = [Breaker(task, counts, seed, lines, checker, kinds) for task in tasks]
+    names = rename.local_names(tasks) if renamed else ()
+    breakers = [
+        Breaker(task, counts, seed, lines, checker, kinds, names=names, renamed=renamed)
+        for task in tasks
+    ]
     for variant in range(per_task):
         draw = partial(Breaker.draw, variant=variant)
         for broken in Threads().in_order(draw, breakers):

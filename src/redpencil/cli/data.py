@@ -18,6 +18,7 @@ from redpencil.cli.options import (
     Kinds,
     Model,
     RecipeFile,
+    Renamed,
     Seed,
     Server,
     Source,
@@ -148,14 +149,7 @@ def demos(
             help="Chance that a turn is a bad command, which is shown and not taught.",
         ),
     ] = 0.0,
-    renamed: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Chance that a solution gets other local names before it is broken.",
-        ),
-    ] = 0.0,
+    renamed: Renamed = 0.0,
     history: History = True,
     timeout: Timeout = 0.5,
     tokenizer: Annotated[

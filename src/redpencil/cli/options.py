@@ -58,6 +58,14 @@ Kinds = Annotated[
     Literal["paper", "bugs", "slips", "all"],
     typer.Option(help="The paper's corruptions, bugs that people write, slips, or all."),
 ]
+Renamed = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Chance that a solution gets other local names before it is broken.",
+    ),
+]
 MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.")]
 IdleTurns = Annotated[
     int | None, typer.Option(min=1, help="End an episode after so many turns without a change.")

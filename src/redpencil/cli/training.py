@@ -18,6 +18,7 @@ from redpencil.cli.options import (
     Method,
     Model,
     RecipeFile,
+    Renamed,
     Seed,
     corruption_range,
     given_command,
@@ -201,6 +202,7 @@ def rl(
     ] = "off",
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
+    renamed: Renamed = 0.0,
     max_turns: MaxTurns = 10,
     idle_turns: IdleTurns = None,
     weights: Annotated[
@@ -227,7 +229,8 @@ def rl(
     checker = PythonChecker()
     counts = corruption_range(corruptions)
     groups = [
-        list(broken_variants(one.tasks, 1, counts, seed, checker, kinds=kinds)) for one in found
+        list(broken_variants(one.tasks, 1, counts, seed, checker, kinds=kinds, renamed=renamed))
+        for one in found
     ]
     variants = groups[0]
     if len(groups) > 1:

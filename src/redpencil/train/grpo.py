@@ -220,6 +220,8 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         return output
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        if not self.beta:
+            inputs = _teaching(inputs)
         self.action_mask = inputs["tool_mask"] * inputs["completion_mask"]  # TRL pads with 1
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         return loss
@@ -247,6 +249,23 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
             ]
         logps, entropies = (torch.cat(values) for values in zip(*scored, strict=True))
         return logps[:, -logits_to_keep:], entropies[:, -logits_to_keep:], None
+
+
+def _teaching(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Of a batch the rows with any advantage: without a KL term no other has a gradient.
+
+    One row stays where none has, since the trainer needs something to differentiate.
+    """
+    rows = inputs["advantages"].any(dim=1).nonzero()[:, 0]
+    if not len(rows):
+        rows = rows.new_zeros(1)
+    size = len(inputs["advantages"])
+    return {
+        name: value[rows]
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == size
+        else value
+        for name, value in inputs.items()
+    }
 
 
 class _Sampling:
