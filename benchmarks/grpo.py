@@ -80,7 +80,7 @@ def as_they_come(model: Any, rows: Rows) -> torch.Tensor:
 
 def padded_less(model: Any, rows: Rows) -> torch.Tensor:
     """As `redpencil rl` does it."""
-    return score_rows(model, *rows)[0]
+    return score_rows(model, *rows, at_once=False)[0]
 
 
 CONTENDERS = {"as they come": as_they_come, "padded less": padded_less}

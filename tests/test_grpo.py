@@ -249,9 +249,9 @@ def test_traces_that_teach_nothing_cost_nothing_and_change_nothing(
     scored: list[int] = []
     score_rows = grpo_module.score_rows
 
-    def counting(model: Any, ids: torch.Tensor, *rest: torch.Tensor) -> Any:
+    def counting(model: Any, ids: torch.Tensor, *rest: torch.Tensor, at_once: bool) -> Any:
         scored.append(len(ids))
-        return score_rows(model, ids, *rest)
+        return score_rows(model, ids, *rest, at_once=at_once)
 
     monkeypatch.setattr(grpo_module, "score_rows", counting)
     batch = {**seen.batches[0], "advantages": seen.batches[0]["advantages"].clone()}

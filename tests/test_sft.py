@@ -64,7 +64,10 @@ def test_the_head_scores_only_labels_and_as_the_full_head_would(
         assert torch.allclose(weight.grad, wanted[name], atol=1e-5), name
 
 
-def test_rows_score_the_same_however_they_are_padded_and_batched(tiny_model: Path) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_rows_score_the_same_however_they_are_padded_and_batched(
+    tiny_model: Path, at_once: bool
+) -> None:
     model: Any = load_base(str(tiny_model), torch.float32)[0]
     score_only_labels(model)
     spans = [(0, 40), (9, 40), (3, 12), (0, 33), (20, 40)]
@@ -74,7 +77,8 @@ def test_rows_score_the_same_however_they_are_padded_and_batched(tiny_model: Pat
         shown[row, begin:end] = 1
         labels[row, begin + 5 : end] = ids[row, begin + 5 : end]
     for rows in ([0], [1, 2], [0, 1, 2, 3, 4]):
-        log_probs, entropies = score_rows(model, ids[rows], shown[rows], labels[rows])
+        parts = ids[rows], shown[rows], labels[rows]
+        log_probs, entropies = score_rows(model, *parts, at_once=at_once)
         assert (log_probs[labels[rows] == -100] == 0).all()
         assert (entropies[labels[rows] == -100] == 0).all()
         for place, row in enumerate(rows):

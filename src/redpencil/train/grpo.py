@@ -244,7 +244,13 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         lots = [slice(start, start + size) for start in range(0, len(input_ids), size)]
         with self.accelerator.autocast():
             scored = [
-                score_rows(model, input_ids[rows], attention_mask[rows], labels[rows])
+                score_rows(
+                    model,
+                    input_ids[rows],
+                    attention_mask[rows],
+                    labels[rows],
+                    at_once=self.accelerator.num_processes > 1,
+                )
                 for rows in lots
             ]
         logps, entropies = (torch.cat(values) for values in zip(*scored, strict=True))

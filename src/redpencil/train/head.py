@@ -7,7 +7,9 @@ them all, in float32. Ours skips them everywhere: actions are about 15% of a tra
 
 from __future__ import annotations
 
+import math
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,31 +46,48 @@ def score_only_labels(model: Any, temperature: float = 1.0) -> None:
 
 
 def score_rows(
-    model: Any, ids: torch.Tensor, shown: torch.Tensor, labels: torch.Tensor
+    model: Any, ids: torch.Tensor, shown: torch.Tensor, labels: torch.Tensor, *, at_once: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities and entropies (B, T) of the labelled tokens, 0 of all others.
 
     TRL pads prompts on the left and completions on the right, all as far as the longest of a step.
-    Here the rows are padded on the right alone, as far as the longest of them.
+    Here the rows are padded on the right alone, as far as the longest of those scored together.
 
     Args:
         model: one whose head is `score_only_labels`.
         ids: (B, T), of which `shown` (B, T) is 1 where it is not padding.
         labels: (B, T), -100 for what is not to be scored.
+        at_once: score all rows together, as processes do that have to run the model equally often,
+            instead of those of about one length.
     """
-    length = int(shown.sum(1).max())
-    kept = shown.sort(dim=1, descending=True, stable=True).indices[:, :length]
-    output = model(
-        input_ids=ids.gather(1, kept),
-        attention_mask=shown.gather(1, kept),
-        labels=labels.gather(1, kept),
-        fused_lm_head=True,
-    )
+    lengths = shown.sum(1)
+    kept = shown.sort(dim=1, descending=True, stable=True).indices
+    logps, entropies = (torch.zeros(ids.shape, device=ids.device) for _ in range(2))
+    for lot in [list(range(len(ids)))] if at_once else _of_about_one_length(lengths.tolist()):
+        rows = torch.tensor(lot, device=ids.device)
+        places = kept[rows, : int(lengths[rows].max())]
+        output = model(
+            input_ids=ids[rows].gather(1, places),
+            attention_mask=shown[rows].gather(1, places),
+            labels=labels[rows].gather(1, places),
+            fused_lm_head=True,
+        )
+        where = (rows[:, None], places[:, 1:])
+        logps = logps.index_put(where, output.log_probs)
+        entropies = entropies.index_put(where, output.entropy)
+    return logps, entropies
 
-    def spread(values: torch.Tensor) -> torch.Tensor:
-        return values.new_zeros(ids.shape).scatter(1, kept[:, 1:], values)
 
-    return spread(output.log_probs), spread(output.entropy)
+def _of_about_one_length(lengths: Sequence[int]) -> list[list[int]]:
+    """The places of the lengths in lots, each of which padding makes at most a quarter longer."""
+    lots: list[list[int]] = []
+    longest = math.inf
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if lengths[place] < 0.8 * longest:
+            lots.append([])
+            longest = lengths[place]
+        lots[-1].append(place)
+    return lots
 
 
 def _score(
