@@ -14,7 +14,7 @@ from redpencil import demos
 from redpencil.checkers import PythonChecker
 from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.env import EditRules
-from redpencil.errors import UsageError
+from redpencil.errors import SandboxError, UsageError
 from redpencil.files import read_json, read_jsonl, sha256
 from redpencil.recipes import GrpoRecipe
 from redpencil.runs import Run
@@ -334,6 +334,22 @@ def test_tasks_rest_alike_in_a_run_that_goes_on_after_a_crash(
     back_to_the_first_step(folder)
     grpo(tiny_model, variants, start, folder, **changes)
     assert [trace.task for trace in read_jsonl(folder / "traces.jsonl", Trace)] == straight
+
+
+@pytest.mark.usefixtures("_uneven_credit")
+def test_a_program_too_long_for_the_context_teaches_nothing_and_stops_nothing(
+    tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
+) -> None:
+    task = variants[0].task
+    long = msgspec.structs.replace(task, program="# too long\n" * 900 + (task.program or ""))
+    too_long = msgspec.structs.replace(variants[0], task=long)
+    grpo(tiny_model, [too_long, variants[1]], start, tmp_path / "one", steps=1)
+    ends = [trace.end for trace in read_jsonl(tmp_path / "one" / "traces.jsonl", Trace)]
+    assert ends.count("truncated") >= 2
+    (row, *_) = read_jsonl(tmp_path / "one" / "metrics.jsonl", dict[str, float])
+    assert row["grad_norm"] > 0
+    with pytest.raises(SandboxError, match="no first page fits into the context"):
+        grpo(tiny_model, [too_long], start, tmp_path / "all", steps=1, tasks_per_step=1)
 
 
 def test_wrong_requests_say_what_to_do(variants: list[demos.Broken], tmp_path: Path) -> None:

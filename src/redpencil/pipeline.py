@@ -23,7 +23,7 @@ from redpencil.players import players
 from redpencil.recipes import EvalSection, GrpoSection, Recipe
 from redpencil.results import RESULTS, Results
 from redpencil.sandbox import Limits
-from redpencil.tasks import load_other_splits, tasks_sha256
+from redpencil.tasks import load_other_splits, tasks_sha256, to_train_on
 from redpencil.train import ADAPTER
 from redpencil.types import Task, Trace
 
@@ -77,7 +77,10 @@ def reinforce(
     if not (folder / ADAPTER).exists():
         from redpencil.train.grpo import train_grpo
 
-        variants = break_programs(recipe.grpo, tasks, recipe.seed + 1, checker)
+        kept, _ = to_train_on(tasks, recipe.grpo.tasks)
+        variants = break_programs(
+            recipe.grpo, kept, recipe.seed + 1, checker, renamed=recipe.grpo.renamed
+        )
         with terminal.training_progress("Reinforce (GRPO)") as update:
             train_grpo(variants, start, recipe.grpo, checker, folder, update, command=command)
     return folder / ADAPTER
@@ -136,10 +139,12 @@ def break_programs(
     checker: Checker,
     per_task: int = 1,
     limit: int | None = None,
+    *,
+    renamed: float = 0.0,
 ) -> list[demos.Broken]:
     """Programs broken as a section of a recipe says."""
     made = demos.broken_variants(
-        tasks, per_task, section.corruptions, seed, checker, kinds=section.kinds
+        tasks, per_task, section.corruptions, seed, checker, kinds=section.kinds, renamed=renamed
     )
     return list(itertools.islice(made, limit))
 

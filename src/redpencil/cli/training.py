@@ -205,6 +205,12 @@ def rl(
     renamed: Renamed = 0.0,
     max_turns: MaxTurns = 10,
     idle_turns: IdleTurns = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE", help="Leave out problems of this one too, not only of other splits."
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="How often each source is drawn from, such as 3,1; default alike."),
@@ -216,28 +222,37 @@ def rl(
     from redpencil.checkers import PythonChecker
     from redpencil.demos import broken_variants, mixture
     from redpencil.engine.weights import require_torch
-    from redpencil.recipes import GrpoRecipe, read
-    from redpencil.tasks import load
+    from redpencil.recipes import GrpoSection, read
+    from redpencil.tasks import load, to_train_on
     from redpencil.train.processes import is_first
 
     shares = source_weights(weights, len(sources))
-    found = [load(source) for source in sources]
+    found = [to_train_on(load(source).tasks, source, against or ()) for source in sources]
     require_torch()
     terminal.console.quiet = not is_first()
     from redpencil.train.grpo import train_grpo
 
     checker = PythonChecker()
     counts = corruption_range(corruptions)
+    left_out = [task.id for _, same in found for task, _ in same]
+    if left_out:
+        terminal.console.print(
+            f"{len(left_out)} problems of other splits are left out: {', '.join(left_out)}"
+        )
     groups = [
-        list(broken_variants(one.tasks, 1, counts, seed, checker, kinds=kinds, renamed=renamed))
-        for one in found
+        list(broken_variants(tasks, 1, counts, seed, checker, kinds=kinds, renamed=renamed))
+        for tasks, _ in found
     ]
     variants = groups[0]
     if len(groups) > 1:
         variants = mixture(groups, shares, steps * tasks_per_step, seed)
-    base = read(recipe).grpo if recipe else GrpoRecipe()
+    base = read(recipe).grpo if recipe else GrpoSection()
     settings = msgspec.structs.replace(
         base,
+        tasks=" ".join(sources),
+        corruptions=counts,
+        kinds=kinds,
+        renamed=renamed,
         model=model,
         method=method,
         steps=steps,

@@ -71,6 +71,8 @@ class GrpoRecipe(Value, frozen=True):
     group: Annotated[int, msgspec.Meta(ge=2)] = 4
     """Traces of each task (paper)."""
     learning_rate: Amount = 1e-4
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Steps in which the rate rises from 0: Adam's first are as long whatever the gradient."""
     kl: Amount = 0.01
     """Weight of the divergence from the SFT policy (paper)."""
     clip: Amount = 0.2
@@ -100,6 +102,8 @@ class GrpoSection(GrpoRecipe, frozen=True):
     tasks: str = "builtin:train"
     corruptions: tuple[Count, Count] = (1, 3)
     kinds: Kinds = "all"
+    renamed: Share = 0.0
+    """The chance that a solution gets other local names before it is broken."""
 
 
 class EvalSection(Value, frozen=True):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
 from redpencil.errors import DataError, UsageError
+from redpencil.tasks.overlap import disjoint
 from redpencil.tasks.source import TaskSet, tasks_sha256
 from redpencil.tasks.verify import Finding, verify
 from redpencil.types import Split, Task
@@ -23,6 +24,7 @@ __all__ = [
     "load_other_splits",
     "pick",
     "tasks_sha256",
+    "to_train_on",
     "verify",
 ]
 
@@ -104,6 +106,18 @@ def load_other_splits(source: str) -> tuple[Task, ...]:
         return ()
     everything = load(f"{kind}::{place}" if place else kind)
     return tuple(task for task in everything.tasks if task.split != split)
+
+
+def to_train_on(
+    tasks: Iterable[Task], source: str, against: Iterable[str] = ()
+) -> tuple[list[Task], list[tuple[Task, Task]]]:
+    """Tasks of a source that are no problem of its other splits, nor of the sources `against`.
+
+    Returns:
+        Them, and those left out, each with the task whose problem it is.
+    """
+    others = [*load_other_splits(source), *(task for one in against for task in load(one).tasks)]
+    return disjoint(tasks, others)
 
 
 def load_examples(source: str) -> tuple[Task, ...]:

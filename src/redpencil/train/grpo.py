@@ -110,7 +110,8 @@ def train_grpo(
         num_generations=recipe.group,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=recipe.warmup_steps,
         max_grad_norm=1.0,
         beta=recipe.kl,
         epsilon=recipe.clip,
@@ -220,7 +221,7 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
         return output
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        if not self.beta:
+        if not self.beta and self.accelerator.num_processes == 1:  # else TRL gathers row by row
             inputs = _teaching(inputs)
         self.action_mask = inputs["tool_mask"] * inputs["completion_mask"]  # TRL pads with 1
         loss: torch.Tensor = super()._compute_loss(model, inputs)
@@ -337,8 +338,7 @@ class _Sampling:
         first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
         traces = self._sample(indices[own], first_seed + own.start, policy, checker)
         everyones = gather_object(traces)
-        if all(trace.end == "error" for trace in everyones):
-            raise SandboxError(f"a fault ended every trace of step {step + 1}: {traces[0].error}")
+        _require_turns(everyones, step)
         if trainer.accelerator.is_main_process:
             append_jsonl(self._traces, everyones)
         groups = self._groups(everyones)
@@ -360,13 +360,18 @@ class _Sampling:
             "decode_seconds": policy.seconds,
             "rollout_seconds": time.perf_counter() - started,
         }
-        completions = [_completion(trace) for trace in traces]
+        nothing = [trainer.processing_class.eos_token_id]
+        completions = [
+            _completion(trace) if trace.turns else (nothing, [0], [0.0]) for trace in traces
+        ]
         trainer.action_mask = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(mask) for _, mask, _ in completions], batch_first=True
         ).to(trainer.accelerator.device)
         told = "logprobs" in self._engine.capabilities  # else TRL works them out itself
         return {
-            "prompt_ids": [list(trace.turns[0].observation_ids) for trace in traces],
+            "prompt_ids": [
+                list(trace.turns[0].observation_ids) if trace.turns else nothing for trace in traces
+            ],
             "completion_ids": [ids for ids, _, _ in completions],
             "env_mask": [mask for _, mask, _ in completions],
             "logprobs": [logprobs for _, _, logprobs in completions] if told else None,
@@ -383,12 +388,7 @@ class _Sampling:
         """A trace for each index, in order; seeds differ by step and by place in the batch."""
         episodes = self._episodes(indices, first_seed, checker)
         by_seed = {trace.seed: trace for trace in rollout(episodes, policy)}
-        traces = [by_seed[first_seed + place] for place in range(len(indices))]
-        for trace in traces:
-            if not trace.turns:
-                reason = trace.error or "its first page does not fit into the context"
-                raise SandboxError(f"task {trace.task.id} cannot be sampled: {reason}")
-        return traces
+        return [by_seed[first_seed + place] for place in range(len(indices))]
 
     def _episodes(
         self, indices: Sequence[int], first_seed: int, checker: Checker
@@ -397,6 +397,14 @@ class _Sampling:
             broken = self._variants[index]
             env = repairing(self._recipe.method, broken.task, checker, self._recipe.rules)
             yield Episode(env, first_seed + place, broken.corruptions)
+
+
+def _require_turns(traces: Sequence[Trace], step: int) -> None:
+    """Some traces may have no turn, which teaches nothing; if none has any, something is wrong."""
+    if not any(trace.turns for trace in traces if trace.end != "error"):
+        faults = [trace.error for trace in traces if trace.error]
+        reason = faults[0] if faults else "no first page fits into the context"
+        raise SandboxError(f"nothing could be sampled in step {step + 1}: {reason}")
 
 
 def _completion(trace: Trace) -> tuple[list[int], list[int], list[float]]:
@@ -417,7 +425,6 @@ def _completion(trace: Trace) -> tuple[list[int], list[int], list[float]]:
 
 def _turn_lengths(trace: Trace) -> list[tuple[int, int]]:
     """For each turn the tokens of its action, and of the observation that follows it."""
-    following = [len(turn.observation_ids) for turn in trace.turns[1:]] + [0]
-    return [
-        (len(turn.action_ids), after) for turn, after in zip(trace.turns, following, strict=True)
-    ]
+    lengths = [(len(turn.observation_ids), len(turn.action_ids)) for turn in trace.turns]
+    following = [observation for observation, _ in lengths[1:]]
+    return [(action, after) for (_, action), after in zip(lengths, [*following, 0], strict=False)]
