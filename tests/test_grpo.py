@@ -16,9 +16,9 @@ from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import SandboxError, UsageError
 from redpencil.files import read_json, read_jsonl, sha256
-from redpencil.recipes import GrpoRecipe
+from redpencil.recipes import GrpoRecipe, Validation
 from redpencil.runs import Run
-from redpencil.train import credit
+from redpencil.train import credit, validation
 from redpencil.train import grpo as grpo_module
 from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
@@ -334,6 +334,27 @@ def test_tasks_rest_alike_in_a_run_that_goes_on_after_a_crash(
     back_to_the_first_step(folder)
     grpo(tiny_model, variants, start, folder, **changes)
     assert [trace.task for trace in read_jsonl(folder / "traces.jsonl", Trace)] == straight
+
+
+@pytest.mark.usefixtures("_uneven_credit")
+def test_validation_keeps_the_adapter_that_solves_most_and_tells_what_was_solved_before(
+    tiny_model: Path,
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is solved is made up, since a model so small solves nothing; all else is real."""
+    rates = iter([0.2, 0.3, 0.1])
+    monkeypatch.setattr(validation, "fmean", lambda traces: next(rates) if any([*traces, 1]) else 0)
+    asked = Validation(every=1, patience=1, limit=2)
+    kept = weights(grpo(tiny_model, variants, start, tmp_path, steps=4, validation=asked))
+    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    found = [(row["step"], row["eval_solved_rate"]) for row in rows if "eval_solved_rate" in row]
+    assert found == [(0, 0.2), (1, 0.3), (2, 0.1)]
+    best, last = weights(tmp_path / "checkpoint-1"), weights(tmp_path / "checkpoint-2")
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+    assert any(not torch.equal(kept[name], last[name]) for name in last)
 
 
 @pytest.mark.usefixtures("_uneven_credit")

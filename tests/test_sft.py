@@ -183,6 +183,12 @@ def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_ear
     assert all(torch.equal(kept[name], best[name]) for name in best)
     assert any(not torch.equal(kept[name], last[name]) for name in last)
 
+    shutil.rmtree(tmp_path / "adapter")  # killed when it had ended; 0.9 would be next
+    again = train_sft(traces, recipe, tmp_path)
+    assert (again.best_step, again.solved_rate, again.steps) == (4, 0.3, 8)
+    assert len(played) == 4
+    assert all(torch.equal(weights(tmp_path / "adapter")[name], best[name]) for name in best)
+
 
 def test_the_validator_lets_the_model_play_as_it_stands(
     tiny_model: Path, start: Path, variants: list[demos.Broken]

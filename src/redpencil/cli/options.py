@@ -58,6 +58,20 @@ Kinds = Annotated[
     Literal["paper", "bugs", "slips", "all"],
     typer.Option(help="The paper's corruptions, bugs that people write, slips, or all."),
 ]
+Validate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASKS",
+        help="Let the model mend programs of this source now and then, and keep the adapter "
+        "that mends most.",
+    ),
+]
+ValidateEvery = Annotated[
+    int, typer.Option(min=1, help="Steps between validations, and between checkpoints then.")
+]
+Patience = Annotated[
+    int, typer.Option(min=1, help="Stop after so many validations without a better one.")
+]
 Renamed = Annotated[
     float,
     typer.Option(

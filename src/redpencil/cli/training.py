@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -17,15 +17,21 @@ from redpencil.cli.options import (
     MaxTurns,
     Method,
     Model,
+    Patience,
     RecipeFile,
     Renamed,
     Seed,
+    Validate,
+    ValidateEvery,
     corruption_range,
     given_command,
     source_weights,
 )
 from redpencil.errors import UsageError
 from redpencil.train.credit import RULES
+
+if TYPE_CHECKING:
+    from redpencil.recipes import Validation
 
 
 def quickstart(
@@ -60,27 +66,16 @@ def sft(
     context: Annotated[
         int, typer.Option(min=1, help="Traces with more tokens are left out.")
     ] = 2048,
-    validate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASKS",
-            help="Let the model mend programs of this source now and then, and keep the adapter "
-            "that mends most.",
-        ),
-    ] = None,
-    validate_every: Annotated[
-        int, typer.Option(min=1, help="Steps between validations, and between checkpoints then.")
-    ] = 50,
-    patience: Annotated[
-        int, typer.Option(min=1, help="Stop after so many validations without a better one.")
-    ] = 4,
+    validate: Validate = None,
+    validate_every: ValidateEvery = 50,
+    patience: Patience = 4,
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a LoRA adapter on demonstrations."""
     from redpencil import terminal
     from redpencil.engine.weights import require_torch
     from redpencil.files import read_jsonl
-    from redpencil.recipes import SftRecipe, Validation, read
+    from redpencil.recipes import SftRecipe, read
     from redpencil.train.processes import is_first
     from redpencil.types import Trace
 
@@ -94,14 +89,6 @@ def sft(
     from redpencil.train.sft import train_sft
 
     base = read(recipe).sft if recipe else SftRecipe()
-    validation = None
-    if validate is not None:
-        validation = msgspec.structs.replace(
-            base.validation or Validation(),
-            tasks=validate,
-            every=validate_every,
-            patience=patience,
-        )
     settings = msgspec.structs.replace(
         base,
         model=model,
@@ -109,7 +96,7 @@ def sft(
         batch=batch,
         learning_rate=learning_rate,
         context=context,
-        validation=validation,
+        validation=_validation(base.validation, validate, validate_every, patience),
         seed=seed,
     )
     with terminal.training_progress("Fine-tune (SFT)") as update:
@@ -211,6 +198,9 @@ def rl(
             metavar="SOURCE", help="Leave out problems of this one too, not only of other splits."
         ),
     ] = None,
+    validate: Validate = None,
+    validate_every: ValidateEvery = 20,
+    patience: Patience = 4,
     weights: Annotated[
         str | None,
         typer.Option(help="How often each source is drawn from, such as 3,1; default alike."),
@@ -265,6 +255,7 @@ def rl(
         temperature=temperature,
         decoding=decoding,
         vllm=vllm,
+        validation=_validation(base.validation, validate, validate_every, patience),
         rules=msgspec.structs.replace(base.rules, max_turns=max_turns, idle_turns=idle_turns),
         seed=seed,
     )
@@ -273,3 +264,16 @@ def rl(
             variants, adapter, settings, checker, out, update, command=given_command()
         )
     terminal.console.print(f"The adapter is in {trained}.")
+
+
+def _validation(
+    base: Validation | None, tasks: str | None, every: int, patience: int
+) -> Validation | None:
+    """The validation that options ask for; what they leave open is as in a recipe's."""
+    from redpencil.recipes import Validation
+
+    if tasks is None:
+        return None
+    return msgspec.structs.replace(
+        base or Validation(), tasks=tasks, every=every, patience=patience
+    )

@@ -92,6 +92,8 @@ class GrpoRecipe(Value, frozen=True):
     traces_per_backward: Count = 4
     """Most traces whose gradients are computed at once by a process; less takes less memory."""
     checkpoint_every: Count = 2
+    validation: Validation | None = None
+    """With it the adapter that solves most is kept, not the last, and training may end early."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
     seed: int = 0
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
@@ -38,15 +38,19 @@ from redpencil.train import credit, processes
 from redpencil.train.curriculum import Curriculum
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import (
+    SOLVED_RATE,
     Journal,
     Progress,
     begin,
     last_checkpoint,
     mixed_precision,
     save_trained,
+    saving,
+    train,
     trainer_arguments,
 )
 from redpencil.train.metrics import TimedChecker, TimedPolicy, group_metrics, trace_metrics
+from redpencil.train.validation import Validator
 from redpencil.train.vllm import STOP, VllmEngine
 from redpencil.types import Trace
 
@@ -66,7 +70,8 @@ def train_grpo(
     """Train the adapter on further and save it as `folder/adapter`; returns where it lies.
 
     Every trace sampled is appended to `folder/traces.jsonl`. Checkpoints lie in `folder`; a call
-    with the same arguments goes on from the newest.
+    with the same arguments goes on from the newest. With a validation, which is made before the
+    first step too, the adapter saved is the one that solved most in it.
 
     Args:
         command: the command that makes the run again, for its record.
@@ -118,8 +123,10 @@ def train_grpo(
         temperature=recipe.temperature,
         loss_type="dapo",
         max_completion_length=recipe.context,
-        save_steps=recipe.checkpoint_every,
+        per_device_eval_batch_size=recipe.group,
+        eval_on_start=recipe.validation is not None,
         shuffle_dataset=True,
+        **saving(recipe.checkpoint_every, recipe.validation),
         **_vllm_arguments(recipe),
     )
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -128,10 +135,16 @@ def train_grpo(
         reward_funcs=_trace_reward,
         args=arguments,
         train_dataset=dataset,
+        eval_dataset=dataset,
         processing_class=tokenizer,
         rollout_func=sampling,
         callbacks=[Journal(folder, progress)],
     )
+    if recipe.validation is not None:
+        trainer.validator = Validator(
+            recipe.validation, recipe.model, recipe.method, checker, recipe.seed
+        )
+        trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
     trainer.remove_callback(PrinterCallback)
     if recipe.vllm != "off":
         sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
@@ -141,7 +154,7 @@ def train_grpo(
     if processes.is_first():
         write_jsonl(folder / TRACES, earlier)
     sampling.recall(earlier)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train(trainer, folder)
     return save_trained(trainer, folder, recipe.model)
 
 
@@ -196,6 +209,18 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
     action_mask: torch.Tensor
     """(B, T) of the completions to be scored next: 1 for each token that the model sampled."""
+    validator: Validator | None = None
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """What is solved of held-out programs, greedily; TRL would sample and reward."""
+        assert self.validator is not None
+        model = self.accelerator.unwrap_model(self.model)
+        metrics = {SOLVED_RATE: self.validator.solved_rate(model)}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> RepeatSampler:
         plain = super()._get_train_sampler(dataset)

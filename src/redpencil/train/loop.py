@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import DistributedType
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
-from redpencil.recipes import Lora
+from redpencil.recipes import Lora, Validation
 from redpencil.runs import claim_run
 from redpencil.train import ADAPTER, processes
 from redpencil.types import Value
@@ -24,6 +24,8 @@ Progress = Callable[[int, int, dict[str, float]], None]
 """Told after each optimiser step: steps done, steps in all, and the newest metrics."""
 
 METRICS = "metrics.jsonl"
+SOLVED_RATE = "eval_solved_rate"
+"""What a validation tells: the share that is solved."""
 
 
 def begin(folder: Path, recipe: Value, inputs: Mapping[str, str], command: str) -> None:
@@ -78,6 +80,26 @@ def last_checkpoint(folder: Path) -> Path | None:
         except (OSError, ValueError):
             continue
     return max(whole)[1] if whole else None
+
+
+def train(trainer: Any, folder: Path) -> None:
+    """Train on from the newest checkpoint; a training that ended early stays as it ended."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if _ended_early(state):
+            trainer.state = state
+            trainer._load_best_model()
+            return
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _ended_early(state: TrainerState) -> bool:
+    stopping: Any = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+    if stopping is None:
+        return False
+    waited = stopping["attributes"]["early_stopping_patience_counter"]
+    return bool(waited >= stopping["args"]["early_stopping_patience"])
 
 
 def save_trained(trainer: Any, folder: Path, base_model: str) -> Path:
@@ -147,6 +169,27 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         self._progress(state.global_step, state.max_steps, self._newest)
+
+
+def saving(every: int, validation: Validation | None) -> dict[str, Any]:
+    """Arguments of a trainer: when checkpoints are written and what is kept of them.
+
+    Args:
+        every: steps between checkpoints where there is no validation; with one they are written
+            as often as it is made.
+    """
+    if validation is None:
+        return {"save_steps": every}
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": validation.every,
+        "save_steps": validation.every,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": SOLVED_RATE,
+        "greater_is_better": True,
+        "prediction_loss_only": True,
+        "restore_callback_states_from_checkpoint": True,
+    }
 
 
 def trainer_arguments(folder: Path, seed: int, dtype_is_bf16: bool) -> dict[str, Any]:

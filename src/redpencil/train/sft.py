@@ -23,13 +23,15 @@ from redpencil.recipes import SftRecipe
 from redpencil.train import processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
+    SOLVED_RATE,
     Journal,
     Progress,
     begin,
-    last_checkpoint,
     mixed_precision,
     new_adapter,
     save_trained,
+    saving,
+    train,
     trainer_arguments,
 )
 from redpencil.train.tokens import Tokens, foreign, trace_tokens
@@ -40,7 +42,6 @@ IGNORED = -100
 """The label of a token that the loss is not on."""
 _NOTHING = {"input_ids": [0], "labels": [IGNORED]}
 """A row that teaches nothing."""
-_SOLVED_RATE = "eval_solved_rate"
 _SORTED_BATCHES = 8
 """So many batches' worth of traces are sorted by length before they are cut into batches."""
 
@@ -121,7 +122,7 @@ def train_sft(
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
-        **_saving(recipe),
+        **saving(recipe.checkpoint_every, recipe.validation),
     )
     if adapter is None:
         trained = new_adapter(model, recipe.lora, recipe.seed)
@@ -141,8 +142,7 @@ def train_sft(
         trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
     trainer.remove_callback(PrinterCallback)
     score_only_labels(trainer.model.get_base_model())
-    checkpoint = last_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train(trainer, folder)
     save_trained(trainer, folder, recipe.model)
     seen = order[: trainer.state.global_step * recipe.batch]
     return SftReport(
@@ -166,22 +166,6 @@ def _only_method(traces: Sequence[Trace]) -> Method:
     raise UsageError(f"a validation plays by one method of repair, and the traces are of: {found}")
 
 
-def _saving(recipe: SftRecipe) -> dict[str, Any]:
-    """When checkpoints are written and what is kept of them."""
-    if recipe.validation is None:
-        return {"save_steps": recipe.checkpoint_every}
-    return {
-        "eval_strategy": "steps",
-        "eval_steps": recipe.validation.every,
-        "save_steps": recipe.validation.every,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": _SOLVED_RATE,
-        "greater_is_better": True,
-        "prediction_loss_only": True,
-        "restore_callback_states_from_checkpoint": True,
-    }
-
-
 class _Trainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, whose evaluations tell the loss and what is solved."""
 
@@ -191,7 +175,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         output = super().evaluation_loop(*args, **kwargs)
         if self.validator is not None:
             model = self.accelerator.unwrap_model(self.model)
-            output.metrics[_SOLVED_RATE] = self.validator.solved_rate(model)
+            output.metrics[SOLVED_RATE] = self.validator.solved_rate(model)
         return output
 
 
