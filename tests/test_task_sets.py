@@ -336,6 +336,8 @@ def test_the_digest_is_of_what_the_tasks_are(tmp_path: Path) -> None:
     tasks = load(fix_folder(tmp_path, [FIX])).tasks
     write_jsonl(tmp_path / "mine.jsonl", tasks)
     assert tasks_sha256(load(f"jsonl:{tmp_path / 'mine.jsonl'}").tasks) == tasks_sha256(tasks)
+    several = [made.task(name) for name in ("set/10", "set/9", "set/1")]
+    assert tasks_sha256(several[::-1]) == tasks_sha256(several)  # an evaluation's are sorted
     changed = load(fix_folder(tmp_path, [FIX | {"buggy_solution": "    return ns\n"}])).tasks
     assert tasks_sha256(changed) != tasks_sha256(tasks)
 

@@ -270,17 +270,18 @@ def write_demos(
         pieces.unlink(missing_ok=True)
         return read_json(path.with_suffix(".json"), Card)
     kept, overlapping = disjoint(tasks, others)
-    done = [len(piece.traces) for piece in _pieces(pieces)]
-    for demos in done:
+    done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
+    for demos in done.values():
         on_task(demos)
     make = partial(
         make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
     )
-    for piece in (workers or Threads()).in_order(make, kept[len(done) :]):
+    missing = [task for task in kept if task.id not in done]
+    for piece in (workers or Threads()).in_order(make, missing):
         append_jsonl(pieces, [piece])
-        done.append(len(piece.traces))
+        done[piece.task] = len(piece.traces)
         on_task(len(piece.traces))
-    if not any(done):
+    if not any(done.values()):
         pieces.unlink(missing_ok=True)
         path.with_suffix(".plan.json").unlink()
         raise UsageError(f"no demonstration could be made of {plan.tasks}")

@@ -22,8 +22,9 @@ class TaskSet:
 
 
 def tasks_sha256(tasks: Sequence[Task]) -> str:
-    """A digest of tasks, by which to know them again."""
-    return hashlib.sha256(msgspec.json.encode(tasks)).hexdigest()
+    """A digest of tasks, in whatever order they come, by which to know them again."""
+    ordered = sorted(tasks, key=lambda task: (task.id, task.program or ""))
+    return hashlib.sha256(msgspec.json.encode(ordered)).hexdigest()
 
 
 def split_of(task_id: str) -> Split:
