@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
-from redpencil.demos import broken_variants
+from redpencil.demos import Broken, broken_variants
+from redpencil.engine.weights import adapter_sha256
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, others, sample
+from redpencil.evaluate import Plan, evaluate, others, sample
+from redpencil.files import append_jsonl
 from redpencil.policy import ScriptedPolicy
 from redpencil.rollout import rollout
 from redpencil.tasks import load
@@ -38,6 +40,40 @@ def play(plan: Plan, task: Task, folder: Path) -> list[str]:
     broken = list(broken_variants([task], 1, (1, 3), 0, CHECKER))
     traces = sample(plan, broken, PLAY, CHECKER, folder / "traces.jsonl")
     return [trace.turns[0].observation.text for trace in traces]
+
+
+def test_an_evaluation_goes_on_with_the_programs_and_the_adapter_that_it_was_begun_with_alone(
+    tmp_path: Path, double: Task
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", b"weights")
+    plan = Plan("coe", "jsonl:mine", "scripted", adapter=str(adapter))
+    path, other = tmp_path / "traces.jsonl", msgspec.structs.replace(double, prompt="Halve it.")
+    (trace,) = sample(plan, [Broken(double, (), ())], PLAY, CHECKER, path)
+    written = path.read_bytes()
+    with pytest.raises(UsageError, match=r"something else \(tasks_sha256: "):
+        sample(plan, [Broken(other, (), ())], PLAY, CHECKER, path)
+    write_adapter(adapter, b"trained further")
+    with pytest.raises(UsageError, match=r"something else \(adapter_sha256: "):
+        sample(plan, [Broken(double, (), ())], PLAY, CHECKER, path)
+    assert path.read_bytes() == written
+    write_adapter(adapter, b"weights")
+    foreign = msgspec.structs.replace(trace, seed=9)
+    append_jsonl(path, [foreign])
+    assert sample(plan, [Broken(double, (), ())], PLAY, CHECKER, path) == [trace]
+
+
+def test_results_say_which_adapter_they_are_of(tmp_path: Path, double: Task) -> None:
+    adapter = write_adapter(tmp_path / "adapter", b"weights")
+    plan = Plan("coe", "jsonl:mine", "scripted", adapter=str(adapter))
+    found = evaluate(plan, [Broken(double, (), ())], PLAY, CHECKER, tmp_path / "eval")
+    assert found.adapter_sha256 == adapter_sha256(adapter)
+
+
+def write_adapter(folder: Path, weights: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    return folder
 
 
 def test_a_fault_of_a_task_is_not_shown_the_task() -> None:

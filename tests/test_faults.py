@@ -100,6 +100,9 @@ def test_sampling_goes_on_where_it_stopped(tmp_path: Path, double: Task) -> None
     assert path.read_bytes() == whole.read_bytes()
     with pytest.raises(UsageError, match="holds traces of something else"):
         sample_faults(path, plan_of(7), [double], EXAMPLES, scripted(answers), CHECKER)
+    other = msgspec.structs.replace(double, prompt="Halve it.")
+    with pytest.raises(UsageError, match=r"holds traces of something else \(tasks_sha256: "):
+        sample_faults(path, plan, [other], EXAMPLES, scripted(answers), CHECKER)
 
 
 def test_the_prompt_shows_solved_tasks_but_never_the_task_itself(double: Task) -> None:

@@ -13,10 +13,12 @@ from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken
 from redpencil.errors import DataError
 from redpencil.evaluate import Plan, evaluate
-from redpencil.files import write_json, write_jsonl
+from redpencil.files import read_json, write_json, write_jsonl
 from redpencil.players import players
-from redpencil.results import Score, read_evaluation, summarise
+from redpencil.results import Results, Score, read_evaluation, summarise
 from redpencil.types import Task
+
+ROOT = Path(__file__).parent.parent
 
 MENDED = episode(
     "ab",
@@ -159,6 +161,13 @@ def test_results_are_read_as_they_were_written_and_nothing_else_is(tmp_path: Pat
     write_json(tmp_path / "results.json", msgspec.to_builtins(found) | {"pass_at_3": 0.1})
     with pytest.raises(DataError, match=r"results\.json: .*pass_at_3"):
         read_evaluation(tmp_path)
+
+
+def test_results_of_earlier_commits_can_be_read() -> None:
+    files = list((ROOT / "results").glob("*.json"))
+    assert files
+    for file in files:
+        assert read_json(file, Results).n > 0
 
 
 def test_a_greedy_evaluation_twice_writes_the_same_bytes(

@@ -19,14 +19,14 @@ from redpencil.demos import Broken, broken_variants
 from redpencil.engine import Engine
 from redpencil.engine.client import Dialect
 from redpencil.engine.server import ServerEngine
-from redpencil.engine.weights import load_model
+from redpencil.engine.weights import adapter_sha256, load_model
 from redpencil.env import CHATS, Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
 from redpencil.results import RESULTS, TRACES, Origin, Results, summarise
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
-from redpencil.tasks import load_examples
+from redpencil.tasks import load_examples, tasks_sha256
 from redpencil.types import Task, Trace, Value
 
 BOUNDS: dict[str, Callable[[], Policy]] = {"oracle": oracle, "random-edit": random_edits}
@@ -93,6 +93,27 @@ class Plan(Value, frozen=True):
             raise UsageError(f"a model is asked for an answer ({self.method}) in --dialect chat")
 
 
+class Settled(Plan, frozen=True, kw_only=True):
+    """A plan, and what is in all that it only names."""
+
+    tasks_sha256: str
+    """Of the programs played, as tasks."""
+    adapter_sha256: str | None
+
+
+def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
+    """A plan that is not the same any more when its adapter or the tasks are others.
+
+    Raises:
+        UsageError: there is no such adapter.
+    """
+    return Settled(
+        **msgspec.structs.asdict(plan),
+        tasks_sha256=tasks_sha256(tasks),
+        adapter_sha256=None if plan.adapter is None else adapter_sha256(Path(plan.adapter)),
+    )
+
+
 def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
     """The policy of a plan: its model, loaded here or behind its server, or one of `BOUNDS`.
 
@@ -142,8 +163,10 @@ def evaluate(
     Traces are appended as they end, so an interrupted evaluation goes on where it was.
 
     Raises:
-        UsageError: there is nothing to evaluate, or the folder holds an evaluation of another plan.
+        UsageError: there is nothing to evaluate, or the folder holds an evaluation of another plan,
+            of other programs or of an adapter that has changed.
     """
+    origin = _origin(settle(plan, [item.task for item in broken]), command)
     spent = _seconds_before(folder)
     started = time.perf_counter()
 
@@ -152,7 +175,7 @@ def evaluate(
         write_json(folder / _SPENT, spent + time.perf_counter() - started)
 
     traces = sample(plan, broken, play, checker, folder / TRACES, on_trace=record)
-    results = summarise(traces, _origin(plan, command), _seconds_before(folder))
+    results = summarise(traces, origin, _seconds_before(folder))
     write_json(folder / RESULTS, results)
     return results
 
@@ -172,11 +195,12 @@ def sample(
     fault of the infrastructure ended are made anew.
 
     Raises:
-        UsageError: there is nothing to play, or the file holds traces of another plan.
+        UsageError: there is nothing to play, or the file holds traces of another plan, of other
+            programs or of an adapter that has changed.
     """
     if not broken:
         raise UsageError(f"no broken program in {plan.tasks} to play")
-    claim(path, plan)
+    claim(path, settle(plan, [item.task for item in broken]))
     examples = _examples(plan, checker)
     assert plan.method != "write"
     episodes = [
@@ -202,7 +226,7 @@ def others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
 _SPENT = "seconds.json"
 
 
-def _origin(plan: Plan, command: str) -> Origin:
+def _origin(plan: Settled, command: str) -> Origin:
     return Origin(
         method=plan.method,
         tasks=plan.tasks,
@@ -213,6 +237,7 @@ def _origin(plan: Plan, command: str) -> Origin:
         versions=provenance.versions(),
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
+        adapter_sha256=plan.adapter_sha256,
     )
 
 

@@ -18,7 +18,7 @@ from redpencil import editor, provenance
 from redpencil.checkers import Checker
 from redpencil.env import WriteEnv, finished_program
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, others
+from redpencil.evaluate import Plan, Settled, others, settle
 from redpencil.files import claim, write_json, write_jsonl
 from redpencil.rollout import Episode, OnTrace, Play, rollout_to_file
 from redpencil.sameness import edit_distance, normalised
@@ -53,7 +53,7 @@ class Record(Value, frozen=True):
     """What `redpencil faults` writes beside the faults: numbers, and how they were made."""
 
     summary: Summary
-    plan: Plan
+    plan: Settled
     command: str
     versions: dict[str, str]
     machine: str
@@ -82,11 +82,13 @@ def sample_faults(
         examples: solved tasks, of which `plan.shots` are shown, settled by the seed.
 
     Raises:
-        UsageError: the file holds something else, or there are too few examples.
+        UsageError: the file holds something else, be it of other tasks or of an adapter that has
+            changed since, or there are too few examples.
     """
     shown = _choose(examples, plan)
-    claim(path, plan)
     blank = [msgspec.structs.replace(task, program=None, fault="") for task in tasks]
+    settled = settle(plan, blank[: plan.limit])
+    claim(path, settled)
     episodes = [
         Episode(WriteEnv(task, checker, others(shown, task, plan.shots)), seed)
         for task in blank[: plan.limit]
@@ -102,7 +104,7 @@ def sample_faults(
     write_jsonl(path, faults)
     record = Record(
         summary=summary,
-        plan=plan,
+        plan=settled,
         command=command,
         versions=provenance.versions(),
         machine=provenance.machine(),

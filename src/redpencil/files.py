@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -129,14 +129,21 @@ def claim(path: Path, plan: Value) -> None:
         UsageError: the file is made of something else, or nobody knows of what.
     """
     beside = path.with_suffix(".plan.json")
-    if beside.exists() and read_json(beside, type(plan)) != plan:
-        raise UsageError(
-            f"{path} holds traces of something else ({beside.name} says of what): choose another "
-            "place, or delete both"
-        )
+    if beside.exists():
+        now = msgspec.json.decode(msgspec.json.encode(plan))
+        if differing := first_difference(read_json(beside, dict[str, Any]), now):
+            raise UsageError(
+                f"{path} holds traces of something else ({differing}): choose another place, or "
+                f"delete it and {beside.name}"
+            )
     if path.exists() and not beside.exists():
         raise UsageError(f"{path} is there already, and not ours to go on with: choose another")
     write_json(beside, plan)
+
+
+def first_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What two settings, as JSON has them, differ in first, by its dotted name; empty if alike."""
+    return next(_differences(then, now), "")
 
 
 def read_python(path: Path) -> tuple[str, ast.Module]:
@@ -152,6 +159,14 @@ def read_python(path: Path) -> tuple[str, ast.Module]:
         raise DataError(f"{path}, line {error.lineno}: {error.msg}") from error
     except ValueError as error:
         raise DataError(f"{path} is not Python: {error}") from error
+
+
+def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted(then.keys() | now.keys()):
+            yield from _differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif then != now:
+        yield f"{name}: {then} there, {now} now"
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -66,9 +66,11 @@ class Origin(Value, frozen=True):
     versions: dict[str, str]
     machine: str
     git_commit: str
+    adapter_sha256: str | None = None
+    """Of the adapter's weights and configuration; None too in results of before this was noted."""
 
 
-class Results(Origin, frozen=True):
+class Results(Origin, frozen=True, kw_only=True):
     """What `redpencil eval` writes to `results.json`.
 
     Evaluated again with the same weights, greedily and in fp32, all but the fields whose names

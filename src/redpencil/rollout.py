@@ -106,14 +106,19 @@ def rollout_to_file(
     """Play episodes, each of another task, program or seed, and write their traces to a file.
 
     Traces are appended as they end, so what was interrupted goes on where it was; traces that a
-    fault of the infrastructure ended are made anew. In the end the file is in a fixed order.
+    fault of the infrastructure ended are made anew. In the end the file holds these episodes alone,
+    in a fixed order.
     """
     found = read_jsonl(path, Trace, torn_tail=True) if path.exists() else []
-    traces = {episode_key(trace.task, trace.seed): trace for trace in found if trace.end != "error"}
+    asked = {episode_key(episode.env.task, episode.seed): episode for episode in episodes}
+    traces = {
+        key: trace
+        for trace in found
+        if trace.end != "error" and (key := episode_key(trace.task, trace.seed)) in asked
+    }
     for trace in traces.values():
         on_trace(trace, False)
-    missing = [e for e in episodes if episode_key(e.env.task, e.seed) not in traces]
-    for trace in play(missing):
+    for trace in play([episode for key, episode in asked.items() if key not in traces]):
         append_jsonl(path, [trace])
         traces[episode_key(trace.task, trace.seed)] = trace
         on_trace(trace, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 
 from redpencil import provenance
 from redpencil.errors import UsageError
-from redpencil.files import read_json, write_json
+from redpencil.files import first_difference, read_json, write_json
 from redpencil.types import Value
 
 RUN = "run.json"
@@ -50,20 +50,10 @@ def claim_run(
         write_json(path, run)
         return False
     before = read_json(path, Run)
-    differing = _differences(before.settings | before.inputs, run.settings | run.inputs)
-    if (first := next(differing, None)) is not None:
-        what, then, now = first
+    then, now = before.settings | before.inputs, run.settings | run.inputs
+    if differing := first_difference(then, now):
         raise UsageError(
-            f"{folder} holds a run with other settings ({what}: {then} there, {now} now): "
+            f"{folder} holds a run with other settings ({differing}): "
             "name another folder with --out, or delete it"
         )
     return True
-
-
-def _differences(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """What two settings differ in, by its dotted name."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in sorted(then.keys() | now.keys()):
-            yield from _differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif then != now:
-        yield name, then, now
