@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from made import Act, episode, origin
-from redpencil.compare import Comparison, Evaluation, compare, names, read
+from redpencil.compare import Comparison, Measured, compare, names, pairs, read
 from redpencil.errors import DataError, UsageError
 from redpencil.files import read_json, write_json, write_jsonl
 from redpencil.results import summarise
@@ -31,8 +31,8 @@ def played(outcomes: Mapping[str, Sequence[int]], program: str = "x") -> list[Tr
     ]
 
 
-def evaluation(label: str, traces: Sequence[Trace]) -> Evaluation:
-    return Evaluation(label, summarise(traces, origin(), 2.0), traces)
+def evaluation(label: str, traces: Sequence[Trace]) -> Measured:
+    return Measured(label, summarise(traces, origin(), 2.0))
 
 
 def write_evaluation(folder: Path, traces: Sequence[Trace]) -> Path:
@@ -87,6 +87,29 @@ def test_folders_of_one_name_go_by_their_paths(tmp_path: Path) -> None:
     assert [found.label for found in read([one])] == ["eval"]
     with pytest.raises(DataError, match=r"cannot read .*other/eval/results\.json"):
         read([one, other])
+
+
+def test_results_are_compared_without_their_traces(tmp_path: Path) -> None:
+    both = [evaluation("base", played(BASE)), evaluation("better", played(BETTER))]
+    files = [tmp_path / f"{one.label}.json" for one in both]
+    for file, one in zip(files, both, strict=True):
+        write_json(file, one.results)
+    assert compare(read(files)) == compare(both)
+
+
+def test_results_that_do_not_say_what_they_solved_need_their_traces(tmp_path: Path) -> None:
+    new, old = (
+        write_evaluation(tmp_path / name, traces)
+        for name, traces in (("new", played(BETTER)), ("old", played(BASE)))
+    )
+    earlier = json.loads((old / "results.json").read_text())
+    del earlier["outcomes"]
+    write_json(old / "results.json", earlier)
+    assert compare(read([old, new])).pairs[0].won == 2
+    (old / "traces.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"old does not say which .*evaluate again"):
+        compare(read([old, new]))
+    assert not pairs(read([old, old]))
 
 
 def test_the_command_prints_and_writes_the_comparison(redpencil: Run, tmp_path: Path) -> None:

@@ -356,7 +356,7 @@ def test_results_alone_have_tables_and_no_traces(
     ]
     assert not curves
     text = markdown("Results", entries)
-    assert "Compared in pairs" not in text
+    assert "Compared in pairs" in text
     assert f"{results.pass_at_1:.1%}" in text
     assert 'class="trace"' not in build("Results", entries, curves)
 

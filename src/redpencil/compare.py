@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 
 from redpencil.errors import UsageError
-from redpencil.results import Results, outcomes, read_evaluation
+from redpencil.results import Results, read_results
 from redpencil.statistics import Paired, paired
-from redpencil.types import Trace, Value
+from redpencil.types import Value
 
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation, under the name that it goes by in the comparison."""
-
-    label: str
-    results: Results
-    traces: Sequence[Trace]
-
-
 class Measured(Value, frozen=True):
-    """One evaluation's name and numbers."""
+    """One evaluation's numbers, under the name that it goes by in the comparison."""
 
     label: str
     results: Results
@@ -49,72 +39,76 @@ class Comparison(Value, frozen=True):
     """Every evaluation against each one before it."""
 
 
-def compare(evaluations: Sequence[Evaluation]) -> Comparison:
+def compare(measured: Sequence[Measured]) -> Comparison:
     """Compare evaluations of the same broken programs, each pair of them program by program.
 
     Raises:
-        UsageError: there are fewer than two, or two of them did not play the same programs.
+        UsageError: there are fewer than two, two of them did not play the same programs, or one
+            does not say which.
     """
-    if len(evaluations) < 2:
+    if len(measured) < 2:
         raise UsageError("a comparison takes two evaluations or more")
-    for other in evaluations[1:]:
-        if (difference := first_difference(evaluations[0], other)) is not None:
-            raise UsageError(difference)
-    return Comparison(
-        tuple(Measured(one.label, one.results) for one in evaluations),
-        tuple(pairs(evaluations)),
-    )
+    for other in measured[1:]:
+        if (obstacle := _obstacle(measured[0], other)) is not None:
+            raise UsageError(obstacle)
+    return Comparison(tuple(measured), tuple(pairs(measured)))
 
 
-def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
+def pairs(measured: Sequence[Measured]) -> list[Pair]:
     """Every two evaluations that played the same programs, the later one against the earlier."""
     return [
         _pair(first, second)
-        for first, second in itertools.combinations(evaluations, 2)
-        if first_difference(first, second) is None
+        for first, second in itertools.combinations(measured, 2)
+        if _obstacle(first, second) is None
     ]
 
 
-def first_difference(one: Evaluation, other: Evaluation) -> str | None:
-    """In words, the first program that only one of two evaluations played; None where all agree."""
-    mine, others = outcomes(one.traces).keys(), outcomes(other.traces).keys()
-    lone = min(mine ^ others, default=None)
-    if lone is None:
-        return None
-    has, lacks = (one, other) if lone in mine else (other, one)
-    return (
-        f"{one.label} and {other.label} did not play the same programs: {lone[0]}, broken as "
-        f"{has.label} has it, is not in {lacks.label}; evaluate both with the same source, "
-        "corruptions, variants, limit and seed"
-    )
-
-
-def read(folders: Sequence[Path]) -> list[Evaluation]:
-    """Evaluations from their folders, named after these.
+def read(paths: Sequence[Path]) -> list[Measured]:
+    """Evaluations from their folders or files of results, named after these.
 
     Raises:
         DataError: a folder holds no evaluation, or a file is not what it should be.
     """
     return [
-        Evaluation(label, *read_evaluation(folder))
-        for label, folder in zip(names(folders), folders, strict=True)
+        Measured(label, read_results(path)) for label, path in zip(names(paths), paths, strict=True)
     ]
 
 
 def names(paths: Sequence[Path]) -> list[str]:
     """A name for each path: its last part, or all of it where two would be called the same."""
-    short = [path.resolve().name for path in paths]
-    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+    whole = [str(path).removesuffix(".json") for path in paths]
+    short = [path.resolve().name.removesuffix(".json") for path in paths]
+    return short if len(set(short)) == len(short) else whole
 
 
-def _pair(first: Evaluation, second: Evaluation) -> Pair:
+def _obstacle(one: Measured, other: Measured) -> str | None:
+    """Why two evaluations cannot be compared, in words; None where they can."""
+    mine, others = one.results.outcomes, other.results.outcomes
+    for measured in (one, other):
+        if not measured.results.outcomes:
+            return (
+                f"{measured.label} does not say which programs it solved (it has no `outcomes`, as "
+                "results once had none): evaluate again, or name the folder with its traces.jsonl"
+            )
+    lone = min(mine.keys() ^ others.keys(), default=None)
+    if lone is None:
+        return None
+    has, lacks = (one, other) if lone in mine else (other, one)
+    return (
+        f"{one.label} and {other.label} did not play the same programs: {lone.rpartition('#')[0]}, "
+        f"broken as {has.label} has it, is not in {lacks.label}; evaluate both with the same "
+        "source, corruptions, variants, limit and seed"
+    )
+
+
+def _pair(first: Measured, second: Measured) -> Pair:
     before, after = _shares(first), _shares(second)
     difference = paired(list(before.values()), [after[program] for program in before], _SEED)
     return Pair(**msgspec.structs.asdict(difference), first=first.label, second=second.label)
 
 
-def _shares(evaluation: Evaluation) -> dict[tuple[str, str], Fraction]:
+def _shares(measured: Measured) -> dict[str, Fraction]:
+    results = measured.results
     return {
-        program: Fraction(sum(solved), len(solved))
-        for program, solved in outcomes(evaluation.traces).items()
+        program: Fraction(solved, results.samples) for program, solved in results.outcomes.items()
     }

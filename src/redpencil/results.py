@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from redpencil.files import read_json, read_jsonl
 from redpencil.sameness import edit_distance
 from redpencil.statistics import bootstrap_interval, pass_at_k
 from redpencil.tasks import tasks_sha256
-from redpencil.types import End, Trace, Turn, Value
+from redpencil.types import End, Task, Trace, Turn, Value
 
 RESULTS = "results.json"
 TRACES = "traces.jsonl"
@@ -120,6 +121,12 @@ class Results(Origin, frozen=True, kw_only=True):
     """Wall time spent sampling and checking."""
     seconds_per_solved: float | None
     """Of it, for each trace that is solved; None where none is."""
+    outcomes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of each broken program, as `program_key` calls it, how many of the `samples` are solved.
+
+    By them evaluations are compared without their traces; empty in results of before they were
+    noted.
+    """
 
 
 def summarise(traces: Sequence[Trace], origin: Origin, seconds: float) -> Results:
@@ -129,6 +136,7 @@ def summarise(traces: Sequence[Trace], origin: Origin, seconds: float) -> Result
         traces: at least one, and as many of each program.
         seconds: wall time that they took.
     """
+    outcomes = _outcomes(traces)
     turns = [turn for trace in traces for turn in trace.turns]
     solved = [trace for trace in traces if trace.solved]
     tokens = _tokens(turns)
@@ -139,7 +147,7 @@ def summarise(traces: Sequence[Trace], origin: Origin, seconds: float) -> Result
     return Results(
         **msgspec.structs.asdict(origin),
         tasks_sha256=tasks_sha256(list(dict.fromkeys(trace.task for trace in traces))),
-        n=len(outcomes(traces)),
+        n=len(outcomes),
         samples=pass_at[0].samples,
         pass_at_1=pass_at[0].value,
         ci95=pass_at[0].ci95,
@@ -160,7 +168,29 @@ def summarise(traces: Sequence[Trace], origin: Origin, seconds: float) -> Result
         by_end={end: ends[end] for end in get_args(End) if end in ends},
         seconds=round(seconds, 1),
         seconds_per_solved=round(seconds / len(solved), 2) if solved else None,
+        outcomes=outcomes,
     )
+
+
+def program_key(task: Task) -> str:
+    """What a task's broken program goes by: the task's id, `#` and the beginning of a digest."""
+    return f"{task.id}#{hashlib.sha256((task.program or '').encode()).hexdigest()[:8]}"
+
+
+def read_results(path: Path) -> Results:
+    """The results in a file or in an evaluation's folder.
+
+    Where they are of before `outcomes` were noted, the folder's traces tell these if they are there.
+
+    Raises:
+        DataError: a file is missing, or not what it should be (line named).
+    """
+    if path.is_file():
+        return read_json(path, Results)
+    results, traces = read_json(path / RESULTS, Results), path / TRACES
+    if results.outcomes or not traces.exists():
+        return results
+    return msgspec.structs.replace(results, outcomes=_outcomes(read_jsonl(traces, Trace)))
 
 
 def read_evaluation(folder: Path) -> tuple[Results, list[Trace]]:
@@ -169,19 +199,23 @@ def read_evaluation(folder: Path) -> tuple[Results, list[Trace]]:
     Raises:
         DataError: a file is missing, or not what it should be (line named).
     """
-    return read_json(folder / RESULTS, Results), read_jsonl(folder / TRACES, Trace)
+    return read_results(folder), read_jsonl(folder / TRACES, Trace)
 
 
-def outcomes(traces: Iterable[Trace]) -> dict[tuple[str, str], list[bool]]:
-    """Which of the traces of each broken program are solved; its task's id and its text tell it."""
-    found: dict[tuple[str, str], list[bool]] = {}
+def _outcomes(traces: Iterable[Trace]) -> dict[str, int]:
+    return {program: sum(solved) for program, solved in sorted(_by_program(traces).items())}
+
+
+def _by_program(traces: Iterable[Trace]) -> dict[str, list[bool]]:
+    """Which of the traces of each broken program are solved."""
+    found: dict[str, list[bool]] = {}
     for trace in traces:
-        found.setdefault((trace.task.id, trace.task.program or ""), []).append(trace.solved)
+        found.setdefault(program_key(trace.task), []).append(trace.solved)
     return found
 
 
 def _pass_at(traces: Sequence[Trace], seed: int) -> tuple[PassAt, ...]:
-    tried = outcomes(traces).values()
+    tried = _by_program(traces).values()
     samples = min(map(len, tried))
     table = []
     for k in PASS_AT:
@@ -200,7 +234,7 @@ def _scores(traces: Sequence[Trace], key: Callable[[Trace], Key], seed: int) -> 
             groups[found].append(trace)
     scores = {}
     for found, group in groups.items():
-        shares = list(map(fmean, outcomes(group).values()))
+        shares = list(map(fmean, _by_program(group).values()))
         interval = bootstrap_interval(shares, seed)
         scores[found] = Score(len(shares), len(group), fmean(shares), interval)
     return scores

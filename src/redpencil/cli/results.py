@@ -10,7 +10,11 @@ import typer
 
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(help="Evaluations of the same programs, the baseline first.")
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            help="Evaluations of the same programs, or their results.json, the baseline first.",
+        ),
     ],
     json: Annotated[Path | None, typer.Option(help="Write the comparison to this file.")] = None,
 ) -> None:

@@ -72,8 +72,7 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
     for name, folder in zip(names(folders), folders, strict=True):
         found, learned = from_folder(folder)
         run = not folder.is_file() and not (folder / RESULTS).exists()
-        alone = name.removesuffix(".json")
-        entries += [replace(one, label=f"{name}: {one.label}" if run else alone) for one in found]
+        entries += [replace(one, label=f"{name}: {one.label}" if run else name) for one in found]
         curves += [replace(curve, label=f"{name}: {curve.label}") for curve in learned]
     return entries, curves
 

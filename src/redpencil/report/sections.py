@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from redpencil import compare, tables
-from redpencil.compare import Evaluation, Measured
+from redpencil.compare import Measured
 from redpencil.report import plots
 from redpencil.report.entries import Entry
 from redpencil.results import Results, Score
@@ -59,14 +59,7 @@ def sections(entries: Sequence[Entry]) -> list[Section]:
         scores = [scores_of(one.results) for one in measured]
         if any(scores):
             found.append(Section(name, title, [tables.by_group(measured, scores, what)]))
-    pairs = compare.pairs(
-        [
-            Evaluation(one.label, one.results, one.traces)
-            for one in entries
-            if one.results and one.traces
-        ]
-    )
-    if pairs:
+    if pairs := compare.pairs(measured):
         found.append(Section("pairs", "Compared in pairs", [tables.pairs(pairs)]))
     return found
 
