@@ -11,11 +11,11 @@ import pytest
 
 from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken, broken_variants
-from redpencil.engine.weights import adapter_sha256
+from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, evaluate, others, sample
+from redpencil.evaluate import Plan, evaluate, make_policy, others, sample
 from redpencil.files import append_jsonl
-from redpencil.policy import ScriptedPolicy
+from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.rollout import rollout
 from redpencil.tasks import load
 from redpencil.types import Task
@@ -69,6 +69,13 @@ def test_results_say_which_adapter_they_are_of(tmp_path: Path, double: Task) -> 
     assert found.adapter_sha256 == adapter_sha256(adapter)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_computes_in_what_the_plan_says(tiny_model: Path, dtype: Dtype) -> None:
+    policy = make_policy(Plan("coe", "jsonl:mine", str(tiny_model), dtype=dtype))
+    assert isinstance(policy, ModelPolicy)
+    assert policy._engine._contexts.model.dtype == dtype_of(dtype)  # type: ignore[attr-defined]
+
+
 def write_adapter(folder: Path, weights: bytes) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "adapter_config.json").write_text("{}")
@@ -90,6 +97,7 @@ def test_a_fault_of_a_task_is_not_shown_the_task() -> None:
         ({"method": "direct", "decoding": "new-pages"}, "only edits have a grammar"),
         ({"base_model": "oracle", "method": "direct"}, "oracle only edits"),
         ({"base_model": "random-edit", "adapter": "a"}, "has neither adapter nor server"),
+        ({"base_model": "oracle", "dtype": "float32"}, "--dtype is for a model that runs here"),
         ({"samples": 2}, "samples at temperature 0 are all the same"),
         ({"method": "reasoning", "server": "http://localhost", "dialect": "completions"}, "chat"),
     ],

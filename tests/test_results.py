@@ -174,7 +174,7 @@ def test_a_greedy_evaluation_twice_writes_the_same_bytes(
     tmp_path: Path, tiny_model: Path, double: Task
 ) -> None:
     """All but the time that it took, and whatever order the programs are played in."""
-    plan = Plan(method="coe", tasks="made", base_model=str(tiny_model))
+    plan = Plan(method="coe", tasks="made", base_model=str(tiny_model), dtype="float32")
     tasks = [msgspec.structs.replace(double, id=f"made/{n}", prompt=f"{n}") for n in range(3)]
     broken = [Broken(task, ("misspell",), ()) for task in tasks]
     play, checker = players(plan), PythonChecker()
@@ -183,5 +183,6 @@ def test_a_greedy_evaluation_twice_writes_the_same_bytes(
         evaluate(plan, played, play, checker, folder, command="redpencil eval made")
         lines = (folder / "results.json").read_text().splitlines()
         assert {"n", "ci95", "seconds"} <= set(json.loads("\n".join(lines)))
+        assert '  "dtype": "float32",' in lines
         written.append([line for line in lines if not line.lstrip().startswith('"seconds')])
     assert written[0] == written[1]

@@ -19,7 +19,7 @@ from redpencil.demos import Broken, broken_variants
 from redpencil.engine import Engine
 from redpencil.engine.client import Dialect
 from redpencil.engine.server import ServerEngine
-from redpencil.engine.weights import adapter_sha256, load_model
+from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of, load_model
 from redpencil.env import CHATS, Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
@@ -55,6 +55,8 @@ class Plan(Value, frozen=True):
     """Base URL of the server that runs the model, None where it runs here."""
     dialect: Dialect = "chat"
     """What is spoken with the server."""
+    dtype: Dtype = "auto"
+    """What the model computes in, where it runs here."""
     decoding: Decoding = "free"
     """Which commands could be sampled."""
     shots: int = 0
@@ -78,6 +80,8 @@ class Plan(Value, frozen=True):
             )
         if self.base_model in BOUNDS and (self.method != "coe" or self.adapter or self.server):
             raise UsageError(f"{self.base_model} only edits, and has neither adapter nor server")
+        if self.dtype != "auto" and not _runs_here(self):
+            raise UsageError("--dtype is for a model that runs here")
         if self.method == "coe" and self.shots:
             raise UsageError("--shots: no solved task is shown before one to edit")
         if self.decoding != "free" and self.method != "coe":
@@ -139,7 +143,8 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
     elif budget_tokens is not None:
         raise UsageError("--budget-tokens is for a --server: what is computed here costs nothing")
     else:
-        weights = load_model(plan.base_model, None if plan.adapter is None else Path(plan.adapter))
+        adapter = None if plan.adapter is None else Path(plan.adapter)
+        weights = load_model(plan.base_model, adapter, dtype_of(plan.dtype))
         from redpencil.engine.local import LocalEngine
 
         engine = LocalEngine(*weights)
@@ -226,6 +231,11 @@ def others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
 _SPENT = "seconds.json"
 
 
+def _runs_here(plan: Plan) -> bool:
+    """Whether there is a model, and on no server."""
+    return plan.server is None and plan.base_model not in BOUNDS
+
+
 def _origin(plan: Settled, command: str) -> Origin:
     return Origin(
         method=plan.method,
@@ -238,6 +248,7 @@ def _origin(plan: Settled, command: str) -> Origin:
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
         adapter_sha256=plan.adapter_sha256,
+        dtype=str(dtype_of(plan.dtype)).removeprefix("torch.") if _runs_here(plan) else None,
     )
 
 

@@ -69,6 +69,8 @@ class Origin(Value, frozen=True):
     git_commit: str
     adapter_sha256: str | None = None
     """Of the adapter's weights and configuration; None too in results of before this was noted."""
+    dtype: str | None = None
+    """What the model computed in, such as `float32`; None if it ran elsewhere, or not noted."""
 
 
 class Results(Origin, frozen=True, kw_only=True):
@@ -180,7 +182,7 @@ def program_key(task: Task) -> str:
 def read_results(path: Path) -> Results:
     """The results in a file or in an evaluation's folder.
 
-    Where they are of before `outcomes` were noted, the folder's traces tell these if they are there.
+    Where they are of before `outcomes` were noted, the traces in the folder, if any, tell these.
 
     Raises:
         DataError: a file is missing, or not what it should be (line named).

@@ -105,6 +105,12 @@ Method = Annotated[
     ),
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        help="What the model computes in; auto is bfloat16 where the machine has it, else float32."
+    ),
+]
 Decoding = Annotated[
     Literal["free", "well-formed", "new-pages"],
     typer.Option(

@@ -18,6 +18,7 @@ from redpencil.cli.options import (
     Corruptions,
     Decoding,
     Dialect,
+    Dtype,
     History,
     IdleTurns,
     Kinds,
@@ -70,6 +71,7 @@ class EvalOptions:
     ] = 0
     samples: Samples = 1
     temperature: Temperature = 0.0
+    dtype: Dtype = "auto"
     decoding: Decoding = "free"
     limit: Limit = None
     variants: Variants = 1
@@ -98,6 +100,7 @@ class EvalOptions:
             shots=self.shots,
             samples=self.samples,
             temperature=self.temperature,
+            dtype=self.dtype,
             decoding=self.decoding,
             rules=msgspec.structs.replace(
                 rules,

