@@ -215,12 +215,35 @@ def test_every_method_repairs_and_names_itself(double: Task, method: Method) -> 
     assert (trace.method, trace.solved, trace.reward) == (method, True, 1.0)
 
 
-def test_an_answer_ends_with_its_first_whole_program(double: Task) -> None:
+THOUGHTS = "The sum is wrong. I have to multiply.\n"
+
+
+@pytest.mark.parametrize("method", ["direct", "self-repair"])
+def test_an_answer_ends_with_its_first_whole_program(double: Task, method: Method) -> None:
+    env = repairing(method, double, CHECKER, EditRules())
+    assert not env.complete(THOUGHTS)
+    assert not env.complete(THOUGHTS + GOOD.removesuffix("```"))
+    assert env.complete(THOUGHTS + GOOD)
+
+
+@pytest.mark.parametrize(
+    ("answer", "solved"),
+    [
+        (f"It says\n{BAD}\n{THOUGHTS}{GOOD}\nThat is all.", True),
+        (f"{GOOD}\nNo, better:\n{BAD}", False),
+        (f"It says\n{BAD}\n{THOUGHTS}{GOOD}\nOr else\n```python\ndef dou", True),
+        (f"{THOUGHTS}{GOOD.removesuffix('```')}", True),
+        (THOUGHTS, False),
+    ],
+)
+def test_thoughts_go_on_to_their_end_and_count_by_their_last_program(
+    double: Task, answer: str, solved: bool
+) -> None:
     env = repairing("reasoning", double, CHECKER, EditRules())
-    thoughts = "The sum is wrong. I have to multiply.\n"
-    assert not env.complete(thoughts)
-    assert not env.complete(thoughts + GOOD.removesuffix("```"))
-    assert env.complete(thoughts + GOOD)
+    assert not any(env.complete(answer[:length]) for length in range(len(answer) + 1))
+    (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: [answer]))
+    assert (trace.solved, trace.end) == (solved, "exit")
+    assert bool(trace.turns[0].error) == (answer == THOUGHTS)
 
 
 def test_the_bounds_of_editing_need_no_model(double: Task) -> None:

@@ -45,7 +45,7 @@ Answer with nothing but the whole fixed program in a ```python block."""
 WRITE_PROMPT = "You are an expert Python programmer. Each program makes the tests of its task pass."
 
 _FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
-_OPEN_FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*)", re.DOTALL)
+_OPENING = re.compile(r"```[A-Za-z0-9]*[ ]*\n")
 
 
 class _Answering:
@@ -77,6 +77,10 @@ class _Answering:
     def complete(self, text: str) -> bool:
         return _FENCE.search(text) is not None
 
+    def program(self, answer: str) -> str:
+        """The program that an answer is judged by."""
+        return answered_program(answer)
+
     def action(self, text: str) -> str:
         return text
 
@@ -84,9 +88,9 @@ class _Answering:
         return None
 
     def step(self, action: str) -> Step:
-        page = editor.load_page(answered_program(action))
+        page = editor.load_page(self.program(action))
         verdict = judge(self._checker, page, self.task)
-        error = "" if _OPEN_FENCE.search(action) else "no ``` block in the answer"
+        error = "" if _OPENING.search(action) else "no ``` block in the answer"
         reward = self.reward.malformed if error else 0.0
         if verdict.solved and not self._paid:
             reward += self.reward.solve
@@ -157,11 +161,21 @@ class AnswerEnv(_Answering):
 
 
 class ThinkEnv(AnswerEnv):
-    """The reasoning baseline: thoughts in words, then the whole program, in one answer."""
+    """The reasoning baseline: thoughts in words, then the whole program, in one answer.
+
+    Thoughts quote code in fenced blocks too, the broken program first of all. So only the model
+    ends the answer, or the limit on tokens, and what it ends with counts.
+    """
 
     method = "reasoning"
     instruction = THINK
     max_tokens = 1024
+
+    def complete(self, text: str) -> bool:
+        return False
+
+    def program(self, answer: str) -> str:
+        return concluding_program(answer)
 
 
 class SelfRepairEnv(AnswerEnv):
@@ -205,8 +219,17 @@ def fenced(program: str) -> str:
 
 def answered_program(answer: str) -> str:
     """The program in an answer: its first fenced block, closed or not, else all of it."""
-    match = _FENCE.search(answer) or _OPEN_FENCE.search(answer)
-    return match.group(1) if match else answer
+    match = _FENCE.search(answer)
+    return match.group(1) if match else _OPENING.split(answer, maxsplit=1)[-1]
+
+
+def concluding_program(answer: str) -> str:
+    """The program that thoughts end with: the last fenced block that is closed, else the last one.
+
+    All of the answer where there is none.
+    """
+    closed: list[str] = _FENCE.findall(answer)
+    return closed[-1] if closed else _OPENING.split(answer)[-1]
 
 
 def finished_program(answer: str) -> Page | None:
