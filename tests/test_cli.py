@@ -219,6 +219,18 @@ def test_traces_are_sampled_to_a_file(redpencil: Run, tiny_model: Path, tmp_path
     assert sampled() == first
 
 
+def test_traces_that_want_room_are_counted(
+    redpencil: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    command = ("eval", "builtin:test", "--model", tiny_model, "--limit", 2, "--out", tmp_path)
+    done = redpencil(*command, "--context", 100)
+    assert done.returncode == 0, done.stderr
+    assert "2 traces ended for want of room" in done.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["by_end"]["cut_short"]["traces"] == 2
+    one_line_error(redpencil(*command, "--context", 9999), "has 1024 tokens at most")
+
+
 def test_demos_are_written_with_a_card(redpencil: Run, tmp_path: Path) -> None:
     out = tmp_path / "demos.jsonl"
     command = ("demos", "--tasks", "builtin:validation", "--per-task", 1, "--out", out)

@@ -81,7 +81,7 @@ def test_a_limit_on_turns_truncates_and_costs(double: Task) -> None:
 
 def test_running_out_of_room_costs_as_much(double: Task) -> None:
     trace = play(double, FIX)
-    assert trace.end == "truncated"
+    assert trace.end == "cut_short"
     assert rewards(trace) == [0.5]
     assert trace.solved
 

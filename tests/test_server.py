@@ -316,7 +316,7 @@ class TestFaults:
         with serving(in_episode(1, sends(400, said))) as server:
             traces = play(double, engine_of(server))
         assert others_are_solved(traces, 1)
-        assert (traces[1].end, traces[1].error) == ("truncated", "")
+        assert (traces[1].end, traces[1].error) == ("cut_short", "")
         assert traces[1].turns[-1].reward == 1.0 - 0.5
         assert sum(request.episode == 1 for request in server.requests) == 2
 

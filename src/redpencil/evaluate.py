@@ -31,6 +31,8 @@ from redpencil.types import Task, Trace, Value
 
 BOUNDS: dict[str, Callable[[], Policy]] = {"oracle": oracle, "random-edit": random_edits}
 """Who can act without a model."""
+CONTEXT = 2048
+"""Tokens of an episode unless told otherwise."""
 
 
 class Plan(Value, frozen=True):
@@ -57,6 +59,8 @@ class Plan(Value, frozen=True):
     """What is spoken with the server."""
     dtype: Dtype = "auto"
     """What the model computes in, where it runs here."""
+    context: int = CONTEXT
+    """Most tokens of an episode, where the model runs here; one that takes fewer has its own."""
     decoding: Decoding = "free"
     """Which commands could be sampled."""
     shots: int = 0
@@ -80,8 +84,8 @@ class Plan(Value, frozen=True):
             )
         if self.base_model in BOUNDS and (self.method != "coe" or self.adapter or self.server):
             raise UsageError(f"{self.base_model} only edits, and has neither adapter nor server")
-        if self.dtype != "auto" and not _runs_here(self):
-            raise UsageError("--dtype is for a model that runs here")
+        if (self.dtype, self.context) != ("auto", CONTEXT) and not _runs_here(self):
+            raise UsageError("--dtype and --context are for a model that runs here")
         if self.method == "coe" and self.shots:
             raise UsageError("--shots: no solved task is shown before one to edit")
         if self.decoding != "free" and self.method != "coe":
@@ -125,7 +129,8 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
         budget_tokens: most tokens that the server may be asked to process.
 
     Raises:
-        UsageError: there is no such model, adapter or server, or a budget but no server.
+        UsageError: there is no such model, adapter or server, a budget but no server, or more
+            context asked for than the model has.
         MissingDependency: a package is missing; the message names the command that adds it.
     """
     engine: Engine
@@ -145,9 +150,14 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
     else:
         adapter = None if plan.adapter is None else Path(plan.adapter)
         weights = load_model(plan.base_model, adapter, dtype_of(plan.dtype))
+        room = weights[0].config.max_position_embeddings
+        if plan.context > max(room, CONTEXT):
+            raise UsageError(
+                f"--context {plan.context}: {plan.base_model} has {room} tokens at most"
+            )
         from redpencil.engine.local import LocalEngine
 
-        engine = LocalEngine(*weights)
+        engine = LocalEngine(*weights, context=plan.context)
     return ModelPolicy(
         engine, plan.base_model, temperature=plan.temperature, decoding=plan.decoding
     )

@@ -66,7 +66,7 @@ def repair(
     rules = EditRules(max_turns=max_turns, until_solved=True)
     for seed, policy in enumerate(policies):
         (trace,) = rollout([Episode(EditEnv(task, checker, rules), seed)], policy)
-        if not trace.turns and trace.end == "truncated":
+        if not trace.turns and trace.end == "cut_short":
             raise UsageError("the program and its tests are too long for the model's context")
         yield trace
         if trace.solved:

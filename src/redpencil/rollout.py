@@ -190,7 +190,7 @@ class _Play:
             last = self._turns[-1]
             reward = last.reward + self._episode.env.cut_short()
             self._turns[-1] = msgspec.structs.replace(last, reward=reward)
-        self.end = "truncated"
+        self.end = "cut_short"
 
     def _fail(self, fault: EngineError | SandboxError) -> None:
         self.end = "error"

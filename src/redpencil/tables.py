@@ -15,6 +15,7 @@ _ENDS = {
     "exit": "EXIT, or the answer",
     "solved": "tests passed",
     "truncated": "a limit",
+    "cut_short": "want of room",
     "error": "a fault",
 }
 

@@ -130,7 +130,7 @@ class Turn(Value, frozen=True):
     """Whether the action was put into the policy's mouth, and nothing is learned from it."""
 
 
-End = Literal["exit", "solved", "truncated", "error"]
+End = Literal["exit", "solved", "truncated", "cut_short", "error"]
 
 
 class Trace(Value, frozen=True):
@@ -147,7 +147,9 @@ class Trace(Value, frozen=True):
     final: Observation
     """The state after the last action."""
     end: End
-    """`exit` and `solved` are terminations; `truncated` is a limit; `error` is no result at all."""
+    """`exit` and `solved` are terminations; `truncated` is a limit of the environment's and
+    `cut_short` the policy's, whose context has no room for an action; `error` is no result at all.
+    """
     solved: bool
     """Whether the page the episode ended on passes every test, hidden ones too."""
     corruptions: tuple[str, ...] = ()

@@ -111,6 +111,9 @@ Dtype = Annotated[
         help="What the model computes in; auto is bfloat16 where the machine has it, else float32."
     ),
 ]
+Context = Annotated[
+    int, typer.Option(min=1, help="Most tokens of an episode, for a model that runs here.")
+]
 Decoding = Annotated[
     Literal["free", "well-formed", "new-pages"],
     typer.Option(

@@ -15,6 +15,7 @@ import typer
 from redpencil.cli.options import (
     Adapter,
     BudgetTokens,
+    Context,
     Corruptions,
     Decoding,
     Dialect,
@@ -72,6 +73,7 @@ class EvalOptions:
     samples: Samples = 1
     temperature: Temperature = 0.0
     dtype: Dtype = "auto"
+    context: Context = 2048
     decoding: Decoding = "free"
     limit: Limit = None
     variants: Variants = 1
@@ -101,6 +103,7 @@ class EvalOptions:
             samples=self.samples,
             temperature=self.temperature,
             dtype=self.dtype,
+            context=self.context,
             decoding=self.decoding,
             rules=msgspec.structs.replace(
                 rules,
@@ -130,6 +133,7 @@ def evaluate(options: EvalOptions) -> None:
     """Measure how many broken programs a model repairs."""
     from redpencil import terminal
     from redpencil.evaluate import evaluate as run
+    from redpencil.tasks.source import counted
 
     plan, out = options.plan(), options.out
     with (
@@ -138,6 +142,12 @@ def evaluate(options: EvalOptions) -> None:
     ):
         results = run(plan, broken, play, checker, out, command=given_command(), on_trace=on_trace)
     terminal.console.print(terminal.results_table([(plan.method, results)]))
+    if short := results.by_end.get("cut_short"):
+        terminal.console.print(
+            f"{counted(short.traces, 'trace')} ended for want of room in the context; "
+            "--context gives more to a model that runs here.",
+            soft_wrap=True,
+        )
 
 
 @taking(RolloutOptions)

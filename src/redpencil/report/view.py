@@ -24,7 +24,8 @@ Tone = Literal["start", "solved", "partial", "failing", "malformed"]
 _ENDS = {
     "exit": "The model ended the episode.",
     "solved": "Ended because the tests pass.",
-    "truncated": "Ended by a limit on turns or length.",
+    "truncated": "Ended by a limit.",
+    "cut_short": "Cut short: no room for another action, or none was given.",
     "error": "Ended by a fault of the infrastructure",
 }
 _LIGHT, _DARK = "default", "github-dark"
