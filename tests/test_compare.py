@@ -68,6 +68,15 @@ def test_evaluations_with_other_numbers_of_samples_can_be_compared() -> None:
     assert (pair.won, pair.lost, pair.tied) == (1, 2, 1)
 
 
+def test_faults_of_one_problem_are_one_piece_of_evidence() -> None:
+    names = [f"{problem}#{fault}" for problem in "ab" for fault in range(4)]
+    first, second = (dict.fromkeys(names, (win,)) for win in (0, 1))
+    (pair,) = compare([evaluation("none", played(first)), evaluation("all", played(second))]).pairs
+    assert (pair.won, pair.p_value) == (8, 0.5)
+    mixed = evaluation("half", played(first | dict.fromkeys(names[:4], (1,))))
+    assert mixed.results.ci95 == (0.0, 1.0)
+
+
 def test_other_programs_are_refused_and_the_first_difference_named() -> None:
     fewer = {name: wins for name, wins in BASE.items() if name in "ac"}
     with pytest.raises(UsageError, match=r"not play the same programs: b, broken as x .* not in y"):

@@ -110,6 +110,24 @@ def test_equal_methods_do_not_differ(shares: list[Fraction]) -> None:
     assert (result.won, result.lost, result.tied) == (0, 0, len(shares))
 
 
+def test_programs_of_one_problem_are_drawn_together() -> None:
+    values = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    together = bootstrap_interval(values, 0, ["a", "a", "a", "b", "b", "b"])
+    assert together == (0.0, 1.0)  # of two draws, one in four is one problem twice
+    alone = bootstrap_interval(values, 0)
+    assert alone == bootstrap_interval(values, 0, list("abcdef"))
+    assert 0.0 < alone[0] < alone[1] < 1.0
+
+
+def test_programs_of_one_problem_change_their_signs_together() -> None:
+    better, worse = [Fraction(1)] * 6, [Fraction(0)] * 6
+    assert paired(worse, better, 0).p_value == 2 / 2**6
+    assert paired(worse, better, 0, ["a", "a", "a", "b", "b", "b"]).p_value == 2 / 2**2
+    even = [Fraction(1), Fraction(0)] * 3
+    found = paired(even, even[::-1], 0, ["a", "a", "b", "b", "c", "c"])
+    assert (found.p_value, found.ci95, found.won, found.lost) == (1.0, (0.0, 0.0), 3, 3)
+
+
 def test_lists_that_are_no_pairs_are_refused() -> None:
     for first, second in (([], []), ([Fraction(1)], [])):
         with pytest.raises(UsageError, match="cannot be compared in pairs"):

@@ -19,7 +19,7 @@ from redpencil import pipeline, provenance
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.files import read_jsonl, write_json
 from redpencil.recipes import Recipe
-from redpencil.results import TRACES
+from redpencil.results import TRACES, problem_of
 from redpencil.statistics import Paired, bootstrap_interval, paired
 from redpencil.tasks import load
 from redpencil.types import Task, Trace, Value
@@ -180,10 +180,10 @@ def cost(recipe: Recipe, axes: Sequence[str], seeds: Sequence[int]) -> Cost:
 
 
 def solved_by_task(traces: Iterable[Trace]) -> dict[str, Fraction]:
-    """The share of each task's traces that end solved."""
+    """The share of each task's traces that end solved; its faults are counted to it."""
     outcomes: dict[str, list[bool]] = {}
     for trace in traces:
-        outcomes.setdefault(trace.task.id, []).append(trace.solved)
+        outcomes.setdefault(problem_of(trace.task.id), []).append(trace.solved)
     return {task: Fraction(sum(solved), len(solved)) for task, solved in outcomes.items()}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from redpencil.errors import UsageError
-from redpencil.results import Results, read_results
+from redpencil.results import Results, problem_of, read_results
 from redpencil.statistics import Paired, paired
 from redpencil.types import Value
 
@@ -83,14 +83,14 @@ def names(paths: Sequence[Path]) -> list[str]:
 
 def _obstacle(one: Measured, other: Measured) -> str | None:
     """Why two evaluations cannot be compared, in words; None where they can."""
-    mine, others = one.results.outcomes, other.results.outcomes
     for measured in (one, other):
         if not measured.results.outcomes:
             return (
                 f"{measured.label} does not say which programs it solved (it has no `outcomes`, as "
                 "results once had none): evaluate again, or name the folder with its traces.jsonl"
             )
-    lone = min(mine.keys() ^ others.keys(), default=None)
+    mine, others = one.results.outcomes.keys(), other.results.outcomes.keys()
+    lone = min(mine ^ others, default=None)
     if lone is None:
         return None
     has, lacks = (one, other) if lone in mine else (other, one)
@@ -103,7 +103,12 @@ def _obstacle(one: Measured, other: Measured) -> str | None:
 
 def _pair(first: Measured, second: Measured) -> Pair:
     before, after = _shares(first), _shares(second)
-    difference = paired(list(before.values()), [after[program] for program in before], _SEED)
+    difference = paired(
+        list(before.values()),
+        [after[program] for program in before],
+        _SEED,
+        list(map(problem_of, before)),
+    )
     return Pair(**msgspec.structs.asdict(difference), first=first.label, second=second.label)
 
 

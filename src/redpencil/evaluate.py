@@ -24,7 +24,7 @@ from redpencil.env import CHATS, Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
-from redpencil.results import RESULTS, TRACES, Origin, Results, summarise
+from redpencil.results import RESULTS, TRACES, Origin, Results, problem_of, summarise
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
 from redpencil.tasks import load_examples, tasks_sha256
 from redpencil.types import Task, Trace, Value
@@ -234,8 +234,7 @@ def sample(
 
 def others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
     """So many of the examples, none of them the task itself, nor the one that it is a fault of."""
-    name = task.id.partition("#")[0]
-    return [example for example in examples if example.id != name][:count]
+    return [example for example in examples if example.id != problem_of(task.id)][:count]
 
 
 _SPENT = "seconds.json"

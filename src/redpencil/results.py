@@ -37,7 +37,7 @@ class Score(Value, frozen=True):
     pass_at_1: float
     """Mean over programs of the share of these traces that end solved, 0 to 1."""
     ci95: tuple[float, float]
-    """95% bootstrap interval of `pass_at_1` over programs."""
+    """95% bootstrap interval of `pass_at_1` over problems."""
 
 
 class PassAt(Value, frozen=True):
@@ -49,7 +49,7 @@ class PassAt(Value, frozen=True):
     value: float
     """Mean over programs, 0 to 1."""
     ci95: tuple[float, float]
-    """95% bootstrap interval over programs."""
+    """95% bootstrap interval over problems, each with all of its programs."""
 
 
 class Origin(Value, frozen=True):
@@ -89,7 +89,7 @@ class Results(Origin, frozen=True, kw_only=True):
     pass_at_1: float
     """Mean over programs of the share of samples that end solved, 0 to 1."""
     ci95: tuple[float, float]
-    """95% bootstrap interval of `pass_at_1` over programs."""
+    """95% bootstrap interval of `pass_at_1` over problems."""
     pass_at: tuple[PassAt, ...]
     """For each k of `PASS_AT` that there are samples for."""
     errors: int
@@ -179,6 +179,11 @@ def program_key(task: Task) -> str:
     return f"{task.id}#{hashlib.sha256((task.program or '').encode()).hexdigest()[:8]}"
 
 
+def problem_of(name: str) -> str:
+    """The problem that a task, or a program by its key, is of: its name up to the first `#`."""
+    return name.partition("#")[0]
+
+
 def read_results(path: Path) -> Results:
     """The results in a file or in an evaluation's folder.
 
@@ -217,13 +222,14 @@ def _by_program(traces: Iterable[Trace]) -> dict[str, list[bool]]:
 
 
 def _pass_at(traces: Sequence[Trace], seed: int) -> tuple[PassAt, ...]:
-    tried = _by_program(traces).values()
-    samples = min(map(len, tried))
+    tried = _by_program(traces)
+    problems = list(map(problem_of, tried))
+    samples = min(map(len, tried.values()))
     table = []
     for k in PASS_AT:
         if k <= samples:
-            chances = [pass_at_k(len(solved), sum(solved), k) for solved in tried]
-            interval = bootstrap_interval(chances, seed)
+            chances = [pass_at_k(len(solved), sum(solved), k) for solved in tried.values()]
+            interval = bootstrap_interval(chances, seed, problems)
             table.append(PassAt(k, samples, fmean(chances), interval))
     return tuple(table)
 
@@ -236,8 +242,9 @@ def _scores(traces: Sequence[Trace], key: Callable[[Trace], Key], seed: int) -> 
             groups[found].append(trace)
     scores = {}
     for found, group in groups.items():
-        shares = list(map(fmean, _by_program(group).values()))
-        interval = bootstrap_interval(shares, seed)
+        tried = _by_program(group)
+        shares = list(map(fmean, tried.values()))
+        interval = bootstrap_interval(shares, seed, list(map(problem_of, tried)))
         scores[found] = Score(len(shares), len(group), fmean(shares), interval)
     return scores
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
 from fractions import Fraction
 from statistics import fmean
+from typing import TypeVar
 
 from redpencil.errors import UsageError
 from redpencil.types import Value
 
 _RESAMPLES = 2000
 
+T = TypeVar("T")
+
 
 class Paired(Value, frozen=True):
-    """Two methods on the same tasks: what the second has over the first."""
+    """Two methods on the same programs: what the second has over the first."""
 
     difference: float
-    """Mean over tasks of the second's share solved less the first's, -1 to 1."""
+    """Mean over programs of the second's share solved less the first's, -1 to 1."""
     ci95: tuple[float, float]
-    """95% bootstrap interval of the difference over tasks."""
+    """95% bootstrap interval of the difference over problems."""
     p_value: float
     """Of `sign_flip_p`: how often chance alone makes a difference as large."""
     won: int
-    """Tasks that the second solves more often than the first."""
+    """Programs that the second solves more often than the first."""
     lost: int
     tied: int
 
@@ -46,28 +50,50 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return float(1 - Fraction(math.comb(n - c, k), math.comb(n, k)))
 
 
-def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean of one value a task; at least one value."""
+def bootstrap_interval(
+    values: Sequence[float], seed: int, problems: Sequence[str] | None = None
+) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the mean of one value a program; at least one value.
+
+    What is drawn is problems, each with all of its programs: several faults of one problem are hard
+    or easy together, and to draw them one by one would make the interval too narrow.
+
+    Args:
+        problems: the one that each value is of; None where every value has its own.
+    """
     rng = random.Random(seed)
-    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    groups = _by_problem(values, problems)
+    means = sorted(
+        fmean([*itertools.chain(*rng.choices(groups, k=len(groups)))]) for _ in range(_RESAMPLES)
+    )
     tail = round(0.025 * _RESAMPLES)
     return means[tail], means[-tail - 1]
 
 
-def paired(first: Sequence[Fraction], second: Sequence[Fraction], seed: int) -> Paired:
-    """Compare two methods by their shares solved of the same tasks, in the same order.
+def paired(
+    first: Sequence[Fraction],
+    second: Sequence[Fraction],
+    seed: int,
+    problems: Sequence[str] | None = None,
+) -> Paired:
+    """Compare two methods by their shares solved of the same programs, in the same order.
+
+    Args:
+        problems: the one that each program is of; None where every program has its own.
 
     Raises:
-        UsageError: there is no task, or not as many of the one as of the other.
+        UsageError: there is no program, or not as many of the one as of the other.
     """
     if not first or len(first) != len(second):
-        raise UsageError(f"{len(first)} and {len(second)} tasks cannot be compared in pairs")
+        raise UsageError(f"{len(first)} and {len(second)} programs cannot be compared in pairs")
     differences = [after - before for before, after in zip(first, second, strict=True)]
     values = [float(difference) for difference in differences]
     return Paired(
         difference=fmean(values),
-        ci95=bootstrap_interval(values, seed),
-        p_value=sign_flip_p(differences),
+        ci95=bootstrap_interval(values, seed, problems),
+        p_value=sign_flip_p(
+            [sum(group, Fraction()) for group in _by_problem(differences, problems)]
+        ),
         won=sum(difference > 0 for difference in differences),
         lost=sum(difference < 0 for difference in differences),
         tied=sum(difference == 0 for difference in differences),
@@ -75,17 +101,19 @@ def paired(first: Sequence[Fraction], second: Sequence[Fraction], seed: int) -> 
 
 
 def sign_flip_p(differences: Sequence[Fraction]) -> float:
-    """Two-sided p-value of the sign-flip permutation test on one difference a task, exact.
+    """Two-sided p-value of the sign-flip permutation test on one difference a problem, exact.
 
-    If two methods are alike, every task's difference might as well have had the other sign. The
-    p-value is the share of all ways to set the signs whose sum lies as far from 0 as what was seen.
+    If two methods are alike, every problem's difference, that of all its programs together, might
+    as well have had the other sign. The p-value is the share of all ways to set the signs whose sum
+    lies as far from 0 as what was seen.
 
-    Why this one: pairing takes out how hard the tasks are, which differs more than methods do. The
-    test supposes nothing of how differences are spread, which a t-test does and few tasks with
-    shares of 0 or 1 belie. It takes shares of several samples, where McNemar's test takes one
-    outcome a task; with one sample each it is McNemar's exact test. Shares are fractions with a
-    small common denominator, so that the distribution of the sum is counted out whole and no
-    chance enters. That takes as many steps as there are tasks times the units in the sum.
+    Why this one: pairing takes out how hard the problems are, which differs more than methods do.
+    The test supposes nothing of how differences are spread, which a t-test does and few problems
+    with shares of 0 or 1 belie. It takes shares of several samples, where McNemar's test takes one
+    outcome a problem; with one program and one sample each it is McNemar's exact test. Shares are
+    fractions with a small common denominator, so that the distribution of the sum is counted out
+    whole and no chance enters. That takes as many steps as there are problems times the units in
+    the sum.
     """
     unit = math.lcm(*(difference.denominator for difference in differences))
     units = [int(difference * unit) for difference in differences if difference]
@@ -99,3 +127,13 @@ def sign_flip_p(differences: Sequence[Fraction]) -> float:
         chances = [(minus + plus) / 2 for minus, plus in pairs]
     extreme = (chance for plus, chance in enumerate(chances) if abs(2 * plus - total) >= seen)
     return min(1.0, math.fsum(extreme))
+
+
+def _by_problem(values: Sequence[T], problems: Sequence[str] | None) -> list[list[T]]:
+    """The values of each problem, in the order in which the problems first come."""
+    if problems is None:
+        return [[value] for value in values]
+    groups: dict[str, list[T]] = {}
+    for problem, value in zip(problems, values, strict=True):
+        groups.setdefault(problem, []).append(value)
+    return list(groups.values())

@@ -41,7 +41,7 @@ def results(measured: Sequence[Measured]) -> Table:
         [*headings, *costs],
         [_results_row(one.label, one.results, ks) for one in measured],
         "pass@k: chance that at least one of k traces of a program ends solved, unbiased from the "
-        "n traces sampled of each; the interval is a bootstrap over programs. Turns and generated "
+        "n traces sampled of each; the interval is a bootstrap over problems. Turns and generated "
         "tokens are means per trace. Per solved: tokens and wall time of all the traces, over how "
         "many of them are solved.",
         bold=2,
