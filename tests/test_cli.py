@@ -12,7 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+from redpencil.files import write_jsonl
+from redpencil.results import read_results
+from redpencil.types import Task
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -229,6 +234,18 @@ def test_traces_that_want_room_are_counted(
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["by_end"]["cut_short"]["traces"] == 2
     one_line_error(redpencil(*command, "--context", 9999), "has 1024 tokens at most")
+
+
+def test_programs_that_no_test_fails_are_not_evaluated(
+    redpencil: Run, double: Task, tmp_path: Path
+) -> None:
+    whole = msgspec.structs.replace(double, id="test/whole", program=double.solution)
+    write_jsonl(tmp_path / "mine.jsonl", [double, whole])
+    source = f"jsonl:{tmp_path / 'mine.jsonl'}"
+    done = redpencil("eval", source, "--model", "oracle", "--out", tmp_path / "eval")
+    assert done.returncode == 0, done.stderr
+    assert "1 program left out" in done.stdout
+    assert list(read_results(tmp_path / "eval").outcomes.values()) == [1]
 
 
 def test_demos_are_written_with_a_card(redpencil: Run, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken, broken_variants
 from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, evaluate, make_policy, others, sample
+from redpencil.evaluate import Plan, choose, evaluate, make_policy, others, sample
 from redpencil.files import append_jsonl
 from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.rollout import rollout
@@ -74,6 +74,28 @@ def test_a_model_computes_in_what_the_plan_says(tiny_model: Path, dtype: Dtype) 
     policy = make_policy(Plan("coe", "jsonl:mine", str(tiny_model), dtype=dtype))
     assert isinstance(policy, ModelPolicy)
     assert policy._engine._contexts.model.dtype == dtype_of(dtype)  # type: ignore[attr-defined]
+
+
+def test_programs_that_pass_are_left_out_and_wrong_solutions_named(double: Task) -> None:
+    right, wrong = double.solution, double.program
+    tasks = [
+        msgspec.structs.replace(double, id=name, program=program, solution=solution)
+        for name, program, solution in (
+            ("broken", wrong, right),
+            ("whole", right, right),
+            ("hopeless", wrong, wrong),
+            ("corrupted", None, right),
+            ("beyond the limit", right, wrong),
+        )
+    ]
+    plan = Plan("coe", "jsonl:mine", "scripted", limit=4)
+    chosen = choose(plan, [tasks[3], *tasks[:3], tasks[4]], CHECKER)
+    assert [item.task.id for item in chosen.broken] == ["corrupted", "broken", "hopeless"]
+    assert chosen.remarks == [
+        "1 program left out: no test shows a bug.",
+        "The task's own solution fails its tests: hopeless.",
+    ]
+    assert choose(plan, tasks[:1], CHECKER).remarks == []
 
 
 def write_adapter(folder: Path, weights: bytes) -> Path:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -26,7 +26,8 @@ from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
 from redpencil.results import RESULTS, TRACES, Origin, Results, problem_of, summarise
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
-from redpencil.tasks import load_examples, tasks_sha256
+from redpencil.tasks import load_examples, tasks_sha256, verify
+from redpencil.tasks.source import counted
 from redpencil.types import Task, Trace, Value
 
 BOUNDS: dict[str, Callable[[], Policy]] = {"oracle": oracle, "random-edit": random_edits}
@@ -120,6 +121,47 @@ def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
         tasks_sha256=tasks_sha256(tasks),
         adapter_sha256=None if plan.adapter is None else adapter_sha256(Path(plan.adapter)),
     )
+
+
+class Chosen(NamedTuple):
+    """The broken programs of a plan, and what there is to say of them."""
+
+    broken: list[Broken]
+    passing: int
+    """So many came with their tasks, pass every test and are left out: no test shows their bug."""
+    unsolved: list[str]
+    """Tasks whose own solution fails their tests; they are played, though perhaps in vain."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is out of the ordinary, in a sentence each."""
+        said = []
+        if self.passing:
+            said.append(f"{counted(self.passing, 'program')} left out: no test shows a bug.")
+        if self.unsolved:
+            said.append(f"The task's own solution fails its tests: {', '.join(self.unsolved)}.")
+        return said
+
+
+def choose(plan: Plan, tasks: Sequence[Task], checker: Checker) -> Chosen:
+    """The broken programs that a plan plays of these tasks.
+
+    Raises:
+        UsageError: a task has neither a program nor a solution to corrupt.
+        SandboxError: the checker could not judge a program.
+    """
+    made = broken_variants(
+        tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
+    )
+    chosen = list(itertools.islice(made, plan.limit))
+    findings = verify([item.task for item in chosen], checker.check)
+    broken = [
+        item
+        for item, finding in zip(chosen, findings, strict=True)
+        if finding.program is None or not finding.program.solved
+    ]
+    unsolved = [f.task.id for f in findings if f.solution is not None and not f.solution.solved]
+    return Chosen(broken, len(chosen) - len(broken), list(dict.fromkeys(unsolved)))
 
 
 def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:

@@ -5,7 +5,6 @@ A stage that is done is not done again, and one that was interrupted goes on fro
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import write_demos
 from redpencil.env import Method
-from redpencil.evaluate import Plan, evaluate
+from redpencil.evaluate import Plan, choose, evaluate
 from redpencil.files import read_json, read_jsonl
 from redpencil.players import players
-from redpencil.recipes import EvalSection, GrpoSection, Recipe
+from redpencil.recipes import Recipe
 from redpencil.results import RESULTS, Results
 from redpencil.sandbox import Limits
 from redpencil.tasks import load_other_splits, tasks_sha256, to_train_on
@@ -77,12 +76,21 @@ def reinforce(
     if not (folder / ADAPTER).exists():
         from redpencil.train.grpo import train_grpo
 
-        kept, _ = to_train_on(tasks, recipe.grpo.tasks)
-        variants = break_programs(
-            recipe.grpo, kept, recipe.seed + 1, checker, renamed=recipe.grpo.renamed
+        section, seed = recipe.grpo, recipe.seed + 1
+        kept, _ = to_train_on(tasks, section.tasks)
+        variants = list(
+            demos.broken_variants(
+                kept,
+                1,
+                section.corruptions,
+                seed,
+                checker,
+                kinds=section.kinds,
+                renamed=section.renamed,
+            )
         )
         with terminal.training_progress("Reinforce (GRPO)") as update:
-            train_grpo(variants, start, recipe.grpo, checker, folder, update, command=command)
+            train_grpo(variants, start, section, checker, folder, update, command=command)
     return folder / ADAPTER
 
 
@@ -118,35 +126,19 @@ def evaluate_on(
         kinds=section.kinds,
         seed=recipe.seed,
     )
-    broken = break_programs(section, tasks, plan.seed, checker, section.variants, section.limit)
+    chosen = choose(plan, tasks, checker)
+    terminal.show_remarks(chosen)
     play = players(plan)
-    with terminal.solved_progress(title, len(broken) * plan.samples) as on_trace:
+    with terminal.solved_progress(title, len(chosen.broken) * plan.samples) as on_trace:
         return evaluate(
             plan,
-            broken,
+            chosen.broken,
             play,
             checker,
             folder,
             command=eval_command(plan, folder),
             on_trace=on_trace,
         )
-
-
-def break_programs(
-    section: GrpoSection | EvalSection,
-    tasks: Sequence[Task],
-    seed: int,
-    checker: Checker,
-    per_task: int = 1,
-    limit: int | None = None,
-    *,
-    renamed: float = 0.0,
-) -> list[demos.Broken]:
-    """Programs broken as a section of a recipe says."""
-    made = demos.broken_variants(
-        tasks, per_task, section.corruptions, seed, checker, kinds=section.kinds, renamed=renamed
-    )
-    return list(itertools.islice(made, limit))
 
 
 def eval_command(plan: Plan, folder: Path) -> str:

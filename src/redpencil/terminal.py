@@ -23,6 +23,7 @@ from rich.text import Text
 from redpencil import editor, tables
 from redpencil.cost import Hardware, Stage
 from redpencil.dataset import Summary
+from redpencil.evaluate import Chosen
 from redpencil.faults import Summary as FaultSummary
 from redpencil.results import Results
 from redpencil.rollout import OnTrace
@@ -125,6 +126,12 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
             f"{results.seconds:.0f}",
         )
     return table
+
+
+def show_remarks(chosen: Chosen) -> None:
+    """What is out of the ordinary in the programs that are played."""
+    for remark in chosen.remarks:
+        console.print(remark, style="dim", markup=False, soft_wrap=True)
 
 
 def show_table(table: tables.Table) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,16 +211,14 @@ def _set_up(plan: Plan, options: EvalOptions) -> Iterator[tuple[list[Broken], Pl
     """The broken programs of a plan, and who is to mend and to check them."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants
+    from redpencil.evaluate import choose
     from redpencil.players import players
     from redpencil.tasks import load
 
     found = load(plan.tasks)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
     checker = PythonChecker()
-    made = broken_variants(
-        found.tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
-    )
-    broken = list(itertools.islice(made, plan.limit))
+    chosen = choose(plan, found.tasks, checker)
+    terminal.show_remarks(chosen)
     with workers_of(options.workers) as cluster:
-        yield broken, players(plan, cluster, budget_tokens=options.budget_tokens), checker
+        yield chosen.broken, players(plan, cluster, budget_tokens=options.budget_tokens), checker
