@@ -324,6 +324,31 @@ def test_a_run_folder_is_read_in_order(
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
+def test_trainings_are_found_wherever_they_are(
+    tmp_path: Path, traces: list[Trace], results: Results
+) -> None:
+    for name in ("eval", "direct"):
+        write_json(tmp_path / "mine" / name / "results.json", results)
+        write_jsonl(tmp_path / "mine" / name / "traces.jsonl", traces)
+    losses = [{"step": float(step), "loss": 1.0} for step in range(3)]
+    write_jsonl(tmp_path / "mine" / "sft" / "metrics.jsonl", losses)
+    rewards = [row | {"reward": 0.5, "solved_rate": 0.2} for row in losses]
+    write_jsonl(tmp_path / "mine" / "rl" / "metrics.jsonl", rewards)
+    entries, curves = from_folder(tmp_path / "mine")
+    assert [entry.label for entry in entries] == ["direct answer, zero-shot", "eval"]
+    learned = [
+        "SFT: loss on the model's own tokens",
+        "rl: share of traces solved",
+        "rl: mean reward of a trace",
+    ]
+    assert [curve.label for curve in curves] == learned
+    named = [tmp_path / "mine" / name for name in ("eval", "sft", "rl")]
+    entries, curves = from_folders(named)
+    assert [entry.label for entry in entries] == ["eval"]
+    assert [curve.label for curve in curves] == learned
+    assert "rl: mean reward" in build("rl", *from_folder(tmp_path / "mine" / "rl"))
+
+
 def test_several_folders_are_told_apart(
     tmp_path: Path, traces: list[Trace], results: Results
 ) -> None:

@@ -34,7 +34,9 @@ def compare(
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="Runs, evaluations, or files of traces."),
+        typer.Argument(
+            metavar="FOLDER...", help="Evaluations, trainings, folders of these, files of traces."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -45,7 +47,7 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option()] = "redpencil",
 ) -> None:
-    """Turn results into one HTML page, with the traces to step through."""
+    """Turn results into one HTML page, with learning curves and the traces to step through."""
     from redpencil.report import from_folders, write, write_markdown
     from redpencil.terminal import console
 

@@ -15,7 +15,7 @@ from redpencil.results import RESULTS, Results, read_evaluation
 from redpencil.types import Trace
 
 ORDER = ("direct", "base", "sft", "grpo")
-"""The order of a run's evaluations, baselines first; others follow by name."""
+"""The order of a run's evaluations and trainings, baselines first; others follow by name."""
 
 NAMES = {
     "direct": "direct answer, zero-shot",
@@ -24,11 +24,11 @@ NAMES = {
     "grpo": "editing, after SFT + GRPO",
 }
 """What the quickstart's evaluations are called."""
-_CURVES = (
-    ("sft", "loss", "SFT: loss on the model's own tokens"),
-    ("grpo", "solved_rate", "GRPO: share of traces solved"),
-    ("grpo", "reward", "GRPO: mean reward of a trace"),
-)
+_METRICS = "metrics.jsonl"
+_TRAININGS = {"sft": "SFT", "grpo": "GRPO"}
+"""What the quickstart's trainings are called."""
+_FINE_TUNING = {"loss": "loss on the model's own tokens"}
+_REINFORCING = {"solved_rate": "share of traces solved", "reward": "mean reward of a trace"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,9 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
     entries: list[Entry] = []
     curves: list[Curve] = []
     for name, folder in zip(names(folders), folders, strict=True):
+        if (folder / _METRICS).exists():
+            curves += _curves(folder, name)
+            continue
         found, learned = from_folder(folder)
         run = not folder.is_file() and not (folder / RESULTS).exists()
         entries += [replace(one, label=f"{name}: {one.label}" if run else name) for one in found]
@@ -78,12 +81,12 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
 
 
 def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry], list[Curve]]:
-    """What a path holds: a run with `eval/*`, one evaluation's folder, or a file.
+    """What a path holds: an evaluation, a training, a run with some of both below it, or a file.
 
     A file ending in `.json` is one evaluation's results without its traces, any other is of traces.
 
     Args:
-        order: names below `eval/` that come first, in this order; others follow by name.
+        order: names of a run's folders that come first, in this order; others follow by name.
 
     Raises:
         DataError: there is nothing to report, or a file is not what it should be (line named).
@@ -93,20 +96,32 @@ def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry]
     if folder.is_file():
         return [_traces_alone(folder)], []
     if (folder / RESULTS).exists():
-        return [_entry(folder)], []
-    found = [path.parent for path in folder.glob(f"eval/*/{RESULTS}")]
-    if not found:
+        return [_entry(folder, folder.resolve().name)], []
+    if (folder / _METRICS).exists():
+        return [], _curves(folder, folder.resolve().name)
+    evaluations, trainings = (_below(folder, file, order) for file in (RESULTS, _METRICS))
+    if not evaluations and not trainings:
         raise DataError(
-            f"nothing to report in {folder}: neither {RESULTS} nor eval/*/{RESULTS}; "
-            "`redpencil eval ... --out FOLDER` writes them"
+            f"nothing to report in {folder}: no {RESULTS} of an evaluation and no {_METRICS} of a "
+            "training, nor below it; `redpencil eval ... --out FOLDER` writes the one, `redpencil "
+            "sft` and `rl` the other"
         )
+    return (
+        [_entry(path, name) for name, path in evaluations],
+        [curve for name, path in trainings for curve in _curves(path, name)],
+    )
+
+
+def _below(folder: Path, file: str, order: Sequence[str]) -> list[tuple[str, Path]]:
+    """The folders at any depth that hold such a file, with names that tell them apart."""
     rank = {name: place for place, name in enumerate(order)}
-    found.sort(key=lambda path: (rank.get(path.name, len(rank)), path.name))
-    return [_entry(path) for path in found], _curves(folder)
+    found = [path.parent for path in folder.rglob(file)]
+    found.sort(key=lambda path: (rank.get(path.name, len(rank)), path.name, path))
+    return list(zip(names(found), found, strict=True))
 
 
-def _entry(folder: Path) -> Entry:
-    return Entry(NAMES.get(folder.name, folder.resolve().name), *read_evaluation(folder))
+def _entry(folder: Path, name: str) -> Entry:
+    return Entry(NAMES.get(name, name), *read_evaluation(folder))
 
 
 def _traces_alone(file: Path) -> Entry:
@@ -116,14 +131,14 @@ def _traces_alone(file: Path) -> Entry:
     return Entry(file.name, None, traces)
 
 
-def _curves(folder: Path) -> list[Curve]:
+def _curves(training: Path, name: str) -> list[Curve]:
+    """A training's curves, of which a loss says little where there are rewards."""
+    rows = read_jsonl(training / _METRICS, _Metrics)
+    rewarded = any(row.reward is not None for row in rows)
     curves = []
-    for stage, name, label in _CURVES:
-        path = folder / stage / "metrics.jsonl"
-        if path.exists():
-            rows = read_jsonl(path, _Metrics)
-            pairs = [(row.step, getattr(row, name)) for row in rows]
-            points = [(step, value) for step, value in pairs if value is not None]
-            if len(points) > 1:
-                curves.append(Curve(label, points))
+    for field, label in (_REINFORCING if rewarded else _FINE_TUNING).items():
+        pairs = [(row.step, getattr(row, field)) for row in rows]
+        points = [(step, value) for step, value in pairs if value is not None]
+        if len(points) > 1:
+            curves.append(Curve(f"{_TRAININGS.get(name, name)}: {label}", points))
     return curves
