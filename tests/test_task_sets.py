@@ -248,8 +248,8 @@ def test_debugbench(tmp_path: Path) -> None:
     found = load(bug_folder(tmp_path, [BUG, BUG, BUG | {"language": "java"}, BUG | mean]))
     first, again, floating = found.tasks
     assert found.summary == "3 DebugBench bugs (Python, easy); left out: 0"
-    assert first.id == "debugbench/most-frequent/operation-error"
-    assert again.id == "debugbench/most-frequent/operation-error/2"
+    assert first.id == "debugbench/most-frequent#operation-error"
+    assert again.id == "debugbench/most-frequent#operation-error/2"
     assert first.prompt == "Given letters, how often is the most frequent of them there?"
     assert first.tests == (
         "assert Solution().top(['a', 'b', 'a'], True) == 2",

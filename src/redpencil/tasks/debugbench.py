@@ -69,7 +69,7 @@ def debugbench(folder: Path | None = None) -> TaskSet:
     for _, bug in DATASET.rows("test", FILE, folder, _Bug, "debugbench:FOLDER"):
         if bug.language.casefold() not in ("python3", "python") or bug.level != "easy":
             continue
-        name = f"debugbench/{bug.slug}/{bug.subtype.replace(' ', '-')}"
+        name = f"debugbench/{bug.slug}#{bug.subtype.replace(' ', '-')}"
         named[name] += 1
         try:
             tasks.append(_task(bug, name if named[name] == 1 else f"{name}/{named[name]}"))
