@@ -153,7 +153,8 @@ def test_sequences_may_join_at_any_token(engine: LocalEngine) -> None:
         assert alone.ids == samples[handles[index]].ids
 
 
-def test_an_equal_beginning_is_computed_once(engine: LocalEngine) -> None:
+def counting(engine: LocalEngine) -> list[int]:
+    """How many tokens each of the engine's steps from now on computes."""
     computed: list[int] = []
     forward = engine._contexts.forward
 
@@ -162,11 +163,34 @@ def test_an_equal_beginning_is_computed_once(engine: LocalEngine) -> None:
         return forward(rows, chunks)
 
     engine._contexts.forward = counted  # type: ignore[method-assign]
+    return computed
+
+
+def test_an_equal_beginning_is_computed_once(engine: LocalEngine) -> None:
+    computed = counting(engine)
     prompt = "total = 0\n" * 40
     length = len(engine.encode(prompt))
     converse(engine, [[prompt]] * 4 + [[prompt + "and more\n"]])
     sampled = 5 * 12
     assert sum(computed) < length + sampled + 5 * 16
+
+
+def test_groups_with_a_common_header_compute_each_prompt_once(engine: LocalEngine) -> None:
+    computed = counting(engine)
+    header, *tails = (
+        engine.encode(text) for text in ("# fix it\n" * 8, "x\n" * 30, "def y\n" * 20)
+    )
+    assert len(header) > 16
+    handles = []
+    for tail in tails:
+        first = engine.open()
+        engine.append(first, header + tail)
+        handles += [first, engine.fork(first), engine.fork(first)]
+        handles.append(engine.open())
+        engine.append(handles[-1], header + tail)
+    engine.sample([(handle, sampling(tokens=1)) for handle in handles])
+    siblings = len(handles) - len(tails)
+    assert sum(computed) == sum(map(len, [header, *tails])) + siblings
 
 
 def test_a_long_page_is_computed_in_steps(engine: LocalEngine, tiny_model: Path) -> None:

@@ -7,7 +7,9 @@ token just sampled or a page of a hundred, and draws for each that has nothing m
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
@@ -85,7 +87,7 @@ class LocalEngine:
         )
         self._stop_ids = _stop_ids(model, tokenizer)
         self._free = list(range(self.capacity))
-        self._ids: dict[int, list[int]] = {}
+        self._ids: dict[int, array[int]] = {}
         self._drafts: dict[int, _Draft] = {}
 
     @cached_property
@@ -108,13 +110,13 @@ class LocalEngine:
         if not self._free:
             raise UsageError(f"this engine holds {self.capacity} sequences: close one first")
         row = heapq.heappop(self._free)
-        self._ids[row] = []
+        self._ids[row] = array("l")
         return row
 
     def fork(self, handle: int) -> int:
         """A new sequence with the same context, which is computed once."""
         row = self.open()
-        self._ids[row] = list(self._ids[handle])
+        self._ids[row] = self._ids[handle][:]
         return row
 
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
@@ -187,50 +189,50 @@ class LocalEngine:
         missing = draft.sampling.max_tokens - len(draft.ids)
         return len(self._ids[row]) + missing <= self._context
 
-    def _pending(self, row: int) -> list[int]:
+    def _pending(self, row: int) -> Sequence[int]:
         return self._ids[row][self._contexts.lengths[row] :]
 
-    def _work(self) -> list[tuple[int, list[int]]]:
+    def _work(self) -> list[tuple[int, Sequence[int]]]:
         """What the next step computes of which row.
 
         A new sequence whose beginning another has computed takes it over; one whose beginning
         another is about to compute waits for it.
         """
-        work: list[tuple[int, list[int]]] = []
+        lengths = self._contexts.lengths
+        computed = {row: lengths[row] for row in self._ids if lengths[row]}
+        under_way = {row: len(self._ids[row]) for row in self._drafts if lengths[row]}
+        work: list[tuple[int, Sequence[int]]] = []
         room = STEP_TOKENS
-        beginning: list[int] = []
         for row in self._drafts:
-            if not self._contexts.lengths[row]:
-                self._take_over(row)
-                shared = max((self._shared(row, other) for other in beginning), default=0)
-                if shared >= self._contexts.lengths[row] + _WORTH_COPYING:
+            if not lengths[row]:
+                there, source = self._longest_beginning(row, computed)
+                coming, _ = self._longest_beginning(row, under_way)
+                if coming >= there + _WORTH_COPYING:
                     continue
-                beginning.append(row)
+                if there >= _WORTH_COPYING:
+                    self._contexts.copy(source, row, there)
+                under_way[row] = len(self._ids[row])
             chunk = self._pending(row)[:room]
             if chunk:
                 work.append((row, chunk))
                 room -= len(chunk)
         return work
 
-    def _take_over(self, row: int) -> None:
-        """Copy the longest beginning that another sequence has computed already."""
-        lengths = self._contexts.lengths
-        reusable = {
-            other: min(self._shared(row, other), lengths[other])
-            for other in self._ids
-            if lengths[other] and other != row
-        }
-        if not self._contexts.partial_copies:
-            reusable = {o: length for o, length in reusable.items() if length == lengths[o]}
-        source = max(reusable, key=reusable.__getitem__, default=row)
-        if reusable.get(source, 0) >= _WORTH_COPYING:
-            self._contexts.copy(source, row, reusable[source])
+    def _longest_beginning(self, row: int, others: Mapping[int, int]) -> tuple[int, int]:
+        """How much of a row can be copied from another, and from which.
 
-    def _shared(self, row: int, other: int) -> int:
-        """How long two sequences are the same, at least one token of the first left over."""
+        Args:
+            others: how long each of them is when it is copied from.
+        """
+        lengths = ((self._shared(row, other, length), other) for other, length in others.items())
+        return max(lengths, default=(0, row))
+
+    def _shared(self, row: int, other: int, length: int) -> int:
+        """How much of a row can be copied from another; at least one token is left to compute."""
         mine, theirs = self._ids[row], self._ids[other]
-        limit = min(len(mine) - 1, len(theirs))
-        return next((i for i in range(limit) if mine[i] != theirs[i]), limit)
+        limit = min(len(mine) - 1, length)
+        shared = bisect_left(range(limit), True, key=lambda n: mine[: n + 1] != theirs[: n + 1])
+        return shared if shared == length or self._contexts.partial_copies else 0
 
     def _draw(self, logits_BV: torch.Tensor, rows: Sequence[int]) -> list[Drawn]:
         drafts = [self._drafts[row] for row in rows]
