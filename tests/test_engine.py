@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +97,7 @@ SHAPE = [
     "bos_token_id",
     "pad_token_id",
 ]
+VISION = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 WINDOW = {"sliding_window": 24, "head_dim": 8}
 FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
     "llama": (PackedModel, {"rope_parameters": LLAMA_3_ROPE}),
@@ -110,27 +110,39 @@ FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
     ),
     "gemma2": (GeneralModel, WINDOW),
     "phi3": (GeneralModel, {}),
-    "gpt2": (GeneralModel, {"n_embd": 32, "n_layer": 2, "n_head": 4}),
+    "gpt2": (GeneralModel, {}),
+    "opt": (GeneralModel, {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    "gpt_neox": (GeneralModel, {}),
+    "bloom": (GeneralModel, {}),
+    "gemma3": (GeneralModel, WINDOW),
 }
+
+
+def random_model(family: str, tiny: Any, attention: str | None = None) -> Any:
+    """A model of a family in the shape of the tiny one, always with the same weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    usual = AutoConfig.for_model(family)
+    text = usual.get_text_config(decoder=True)
+    fields = {name: getattr(tiny, name) for name in SHAPE if hasattr(text, name)}
+    fields |= FAMILIES[family][1]
+    if text is not usual:
+        fields = {"text_config": fields, "vision_config": VISION}
+    config = AutoConfig.for_model(family, **fields)
+    torch.manual_seed(1)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    # Far from their small beginnings, so that a wrong mask or position shows.
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_exact(family: str, engine: LocalEngine) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    path, fields = FAMILIES[family]
     tiny = engine._contexts.model.config
-    shape = {name: getattr(tiny, name) for name in SHAPE}
-    config = AutoConfig.for_model(family, **shape, **fields)
-    torch.manual_seed(1)
-    reference: Any = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    # Far from their small beginnings, so that a wrong mask or position shows.
-    for parameter in reference.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    model.load_state_dict(reference.state_dict())
-    own = LocalEngine(model, engine._tokenizer, capacity=8)
-    assert type(own._contexts) is path
+    reference = random_model(family, tiny, attention="eager")
+    own = LocalEngine(random_model(family, tiny), engine._tokenizer)
+    assert type(own._contexts) is FAMILIES[family][0]
     texts = [*TEXTS, ["def f(x):\n" * 30, "    return x\n" * 12], ["def f(x):\n" * 30, "y"]]
     check_against_recomputation(reference, own, texts, converse(own, texts))
 
@@ -191,6 +203,19 @@ def test_groups_with_a_common_header_compute_each_prompt_once(engine: LocalEngin
     engine.sample([(handle, sampling(tokens=1)) for handle in handles])
     siblings = len(handles) - len(tails)
     assert sum(computed) == sum(map(len, [header, *tails])) + siblings
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_on_the_general_path_nobody_waits_for_what_cannot_be_shared(
+    family: str, engine: LocalEngine
+) -> None:
+    own = LocalEngine(random_model(family, engine._contexts.model.config), engine._tokenizer)
+    computed = counting(own)
+    prompt = "def f(x):\n" * 30
+    converse(own, [[prompt]] * 3)
+    length = len(own.encode(prompt))
+    # What a sliding window has left behind cannot be cut from what it holds.
+    assert computed[:2] == ([length, 3] if family == "gpt2" else [3 * length, 3])
 
 
 def test_a_long_page_is_computed_in_steps(engine: LocalEngine, tiny_model: Path) -> None:

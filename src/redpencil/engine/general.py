@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
 class GeneralModel:
     """Contexts of any causal model of transformers, each computed by itself."""
 
-    partial_copies = False
-    """Some caches, such as those of sliding windows, cannot be cut."""
-
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
         self.model: Any = model.eval().requires_grad_(False)
         self.lengths = [0] * rows
         """Positions computed of each row."""
         self._caches: list[Any] = [None] * rows
+        layers = DynamicCache(config=model.config).layers
+        self.partial_copies = all(type(layer) is DynamicLayer for layer in layers)
+        """Some caches, such as those of sliding windows, cannot be cut."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Make all positions of one row those of another too."""
-        assert length == self.lengths[source]
+        """Make the first `length` positions of one row those of another too."""
         self._caches[target] = copy.deepcopy(self._caches[source])
+        if length < self.lengths[source]:
+            self._caches[target].crop(length - self.lengths[source])
         self.lengths[target] = length
 
     def clear(self, row: int) -> None:
@@ -43,16 +45,14 @@ class GeneralModel:
         )
 
     def _forward(self, row: int, chunk: Sequence[int]) -> torch.Tensor:
-        start, end = self.lengths[row], self.lengths[row] + len(chunk)
         if self._caches[row] is None:
             self._caches[row] = DynamicCache(config=self.model.config)
         output = self.model(
             input_ids=torch.tensor([list(chunk)], device=self.model.device),
-            position_ids=torch.arange(start, end, device=self.model.device)[None],
             past_key_values=self._caches[row],
             use_cache=True,
             logits_to_keep=1,
         )
-        self.lengths[row] = end
+        self.lengths[row] += len(chunk)
         logits: torch.Tensor = output.logits[0, -1].float()
         return logits

@@ -23,7 +23,7 @@ from redpencil.engine.chat import first_message, next_message
 from redpencil.engine.draw import Drawn, draw
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.grammar import Grammars, forbid
-from redpencil.engine.packed import FAMILIES, PackedModel, bytes_per_token
+from redpencil.engine.packed import FAMILIES, PackedModel, bytes_per_token, decoder_config
 from redpencil.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class LocalEngine:
             UsageError: there is not memory enough for one sequence.
         """
         self._tokenizer: Any = tokenizer
-        self._context: int = min(context, model.config.max_position_embeddings)
+        longest = getattr(decoder_config(model), "max_position_embeddings", None)
+        self._context: int = min(context, longest or context)
         self.capacity = capacity or _affordable(model, self._context)
         self._contexts: Contexts = (
             PackedModel(model, self.capacity)
@@ -92,7 +93,7 @@ class LocalEngine:
 
     @cached_property
     def _grammars(self) -> Grammars:
-        return Grammars(self._tokenizer, self._contexts.model.config.vocab_size)
+        return Grammars(self._tokenizer, decoder_config(self._contexts.model).vocab_size)
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without any special token."""

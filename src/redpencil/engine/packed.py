@@ -73,9 +73,14 @@ class PackedModel:
         return logits.float()
 
 
+def decoder_config(model: PreTrainedModel) -> Any:
+    """What a model's configuration says of its text, which some keep apart from that of images."""
+    return model.config.get_text_config(decoder=True)
+
+
 def bytes_per_token(model: PreTrainedModel) -> int:
     """Memory that one position of one sequence takes."""
-    layers: int = model.config.num_hidden_layers
+    layers: int = decoder_config(model).num_hidden_layers
     return 2 * layers * _heads(model) * _head_size(model) * int(model.dtype.itemsize)
 
 
@@ -321,13 +326,15 @@ def _no_mask(*_: object, **__: object) -> None:
 
 
 def _heads(model: PreTrainedModel) -> int:
-    heads: int = model.config.num_key_value_heads
+    config = decoder_config(model)
+    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     return heads
 
 
 def _head_size(model: PreTrainedModel) -> int:
-    size: int | None = getattr(model.config, "head_dim", None)
-    return size or int(model.config.hidden_size // model.config.num_attention_heads)
+    config = decoder_config(model)
+    size: int | None = getattr(config, "head_dim", None)
+    return size or int(config.hidden_size // config.num_attention_heads)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _packed_attention)
