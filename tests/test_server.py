@@ -475,12 +475,11 @@ class TestKey:
                 1: sends(500, sent * 30),
                 2: sends(200, sent),
                 3: sends(400, {"error": sent.decode()}),
-                4: says(sent.decode()),
-                5: sends(302, b"", Location="/elsewhere"),
-                6: sends(200, sent, Content_Encoding="gzip"),
+                4: sends(302, b"", Location="/elsewhere"),
+                5: sends(200, sent, Content_Encoding="gzip"),
             }[request.episode]
 
-        plan, broken = plan_for("http://127.0.0.1:1/v1"), copies(double, 7)
+        plan, broken = plan_for("http://127.0.0.1:1/v1"), copies(double, 6)
         with serving(repeats) as server:
             evaluate(plan, broken, playing(server), CHECKER, tmp_path)
             server.script = lambda request: sends(401, request.headers["authorization"].encode())
@@ -499,6 +498,16 @@ class TestKey:
         seen += [caplog.text, *capfd.readouterr(), repr(refused.value)]
         seen += [repr(record.__dict__) for record in caplog.records]
         assert not [text for text in seen if KEY in text]
+
+    @pytest.mark.parametrize("key", ["EMPTY", "1"])
+    def test_one_that_is_none_changes_no_answer(
+        self, double: Task, monkeypatch: pytest.MonkeyPatch, key: str
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        said = "### ADDL 1 >>>EMPTY = 1"
+        with serving(lambda request: says(said)) as server:
+            (trace,) = play(double, engine_of(server), 1)
+        assert {turn.action for turn in trace.turns} == {said}
 
     def test_one_that_cannot_be_sent_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for key in ("sk-\u201cquoted\u201d", "sk-a\nb"):

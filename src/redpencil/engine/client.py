@@ -126,10 +126,9 @@ class Client:
         response = await self._once(endpoint.create(model=self._model, **request))
         if isinstance(response, _Failure):
             return response
-        said = self._hide(response.text)
         if response.is_success:
-            return self._read(said)
-        return self._refused(response.status_code, said, _retry_after(response.headers))
+            return self._read(response.text)
+        return self._refused(response.status_code, response.text, _retry_after(response.headers))
 
     async def _once(self, sending: Awaitable[Any]) -> Any:
         """The response, whatever its status, or the failure to get any."""
@@ -141,14 +140,14 @@ class Client:
         except APIStatusError as error:
             return error.response
         except APIConnectionError as error:
-            return _Failure(_brief(self._hide(f"connection failed: {error.__cause__}")))
+            return _Failure(self._brief(f"connection failed: {error.__cause__}"))
         except TimeoutError:
             return _Failure(f"no answer within {self._patience.timeout:g} s")
 
     def _refused(self, status: int, said: str, retry_after: float) -> Reply | _Failure:
         if status == 400 and _FULL.search(said):
             return None
-        said = f"{status} {_brief(said)}"
+        said = f"{status} {self._brief(said)}"
         if status in (408, 409, 429) or status >= 500:
             return _Failure(said, retry_after)
         if status in (401, 403):
@@ -165,18 +164,19 @@ class Client:
         try:
             answer = msgspec.json.decode(said, type=_Answer)
         except (ValueError, RecursionError) as error:
-            return _Failure(f"an answer that cannot be read ({error}): {_brief(said)}")
+            return _Failure(f"an answer that cannot be read ({error}): {self._brief(said)}")
         self.tokens_used += answer.tokens
         text = answer.text(self._dialect)
         if text is None:
-            return _Failure(f"an answer without text: {_brief(said)}")
+            return _Failure(f"an answer without text: {self._brief(said)}")
         if self._budget is not None and not answer.tokens:
             return UsageError(f"{self._url} does not say what it used: no budget can be kept")
         return text
 
-    def _hide(self, said: str) -> str:
-        """What was said without the key, which a server may well repeat."""
-        return said.replace(self._key, "[key]") if self._key else said
+    def _brief(self, said: str) -> str:
+        """One line of at most 200 characters without the key, which a server may well repeat."""
+        line = " ".join((said.replace(self._key, "[key]") if self._key else said).split())
+        return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 class _Failure(NamedTuple):
@@ -264,9 +264,3 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     with suppress(ValueError, TypeError):
         return (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
     return 0.0
-
-
-def _brief(said: str) -> str:
-    """One line of at most 200 characters."""
-    line = " ".join(said.split())
-    return line if len(line) <= 200 else f"{line[:200]}..."
