@@ -224,17 +224,20 @@ def test_a_long_page_is_computed_in_steps(engine: LocalEngine, tiny_model: Path)
     check_against_recomputation(reference, engine, texts, converse(engine, texts))
 
 
-def test_memory_is_taken_for_live_tokens_only(engine: LocalEngine) -> None:
-    def blocks() -> int:
+def test_memory_is_taken_for_live_tokens_of_rows_in_use_only(engine: LocalEngine) -> None:
+    def blocks() -> list[int]:
+        """The rows of each block."""
         cache = engine._contexts._cache  # type: ignore[attr-defined]
-        return len(cache.keys[0])
+        return [len(block) for block in cache.keys[0]]
 
     converse(engine, [["x = 1\n" * 150]])
-    assert blocks() == 0
-    handle = engine.open()
-    engine.show(handle, "x")
-    engine.sample([(handle, sampling())])
-    assert blocks() == 1
+    assert blocks() == []
+    handles = [engine.open() for _ in range(3)]
+    for handle, rows in zip(handles, ([1], [2], [4]), strict=True):
+        engine.show(handle, "x")
+        engine.sample([(handle, sampling())])
+        assert blocks() == rows
+    assert engine.capacity > 4
 
 
 def test_greedy_sampling_takes_the_likeliest(engine: LocalEngine, tiny_model: Path) -> None:

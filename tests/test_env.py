@@ -291,6 +291,24 @@ def test_more_episodes_than_places_are_all_played(double: Task) -> None:
     assert sorted(t.seed for t in rollout(episodes, policy, concurrency=3)) == list(range(7))
 
 
+@pytest.mark.parametrize(("capacity", "at_once"), [(40, 40), (None, 32)])
+def test_as_many_episodes_are_under_way_as_the_policy_can_hold(
+    double: Task, capacity: int | None, at_once: int
+) -> None:
+    class Counting(ScriptedPolicy):
+        def open(self, env: Env, seed: int) -> Session:
+            opened.append(seed)
+            return super().open(env, seed)
+
+    opened: list[int] = []
+    policy = Counting(lambda _: [EXIT])
+    policy.capacity = capacity  # type: ignore[assignment]
+    traces = rollout((Episode(EditEnv(double, CHECKER), seed) for seed in range(50)), policy)
+    next(traces)
+    traces.close()
+    assert len(opened) == at_once
+
+
 def test_no_episode_waits_for_another(double: Task) -> None:
     others_ended = threading.Event()
 

@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 from redpencil.errors import UsageError
 from redpencil.recipes import Dimensions, Recipe, Workload
-from redpencil.rollout import CONCURRENCY
 from redpencil.types import Value
 
 _BF16 = 2
+_AT_ONCE = 32
+"""Sequences sampled at once, as is assumed of any machine; engines go by the memory they find."""
 _ADAPTER = 16
 """Bytes of a trained weight: itself, its gradient and Adam's two moments, in float32."""
 
@@ -174,8 +175,8 @@ def _evaluation(recipe: Recipe, sizes: Dimensions, work: Workload) -> Stage:
 def _sampling(
     name: str, sizes: Dimensions, work: Workload, traces: int, together: int | None
 ) -> Stage:
-    """So many traces, `together` of them at a time, all that the rollout plays at once if None."""
-    at_once = min(together or CONCURRENCY, CONCURRENCY, traces)
+    """So many traces, `together` of them at a time where that is settled."""
+    at_once = min(together or _AT_ONCE, _AT_ONCE, traces)
     length = trace_tokens(work, work.turns)
     written = work.turns * work.action_tokens
     context = (work.first_tokens + length) / 2

@@ -13,10 +13,11 @@ from redpencil.env import Env, Step
 from redpencil.errors import EngineError, SandboxError
 from redpencil.files import append_jsonl, read_jsonl, write_jsonl
 from redpencil.policy import Action, Outcome, Policy, Session
+from redpencil.provenance import usable_cores
 from redpencil.types import End, Observation, Task, Trace, Turn
 
 CONCURRENCY = 32
-"""Episodes under way at once unless told otherwise."""
+"""Episodes under way at once where neither the caller nor the policy has a limit."""
 
 OnTrace = Callable[[Trace, bool], None]
 """Told of each trace, and whether it was sampled just now or found in the file."""
@@ -44,25 +45,27 @@ def rollout(
     episodes: Iterable[Episode | None],
     policy: Policy,
     *,
-    concurrency: int = CONCURRENCY,
-    checkers: int = 2,
+    concurrency: int | None = None,
+    checkers: int | None = None,
 ) -> Iterator[Trace]:
     """Play episodes with a policy and yield each trace when its episode ends.
 
-    Up to `concurrency` episodes are under way, fewer where the policy cannot hold as many. None
-    waits for another: while the policy acts in some, `checkers` threads run the programs of
-    others. A fault of the infrastructure ends its own episode with an error on the trace; the
-    others go on. Closing the iterator ends all that are under way.
+    None waits for another: while the policy acts in some, threads run the programs of others. A
+    fault of the infrastructure ends its own episode with an error on the trace; the others go on.
+    Closing the iterator ends all that are under way.
 
     Args:
         episodes: None stands for one that has not come yet; what is under way goes on.
+        concurrency: most episodes under way; by default as many as the policy can hold.
+        checkers: threads that run programs; by default one for each core, two at least.
     """
     source = iter(episodes)
-    limit = min(concurrency, policy.capacity or concurrency)
+    limits = [most for most in (concurrency, policy.capacity) if most is not None]
+    limit = min(limits, default=CONCURRENCY)
     acting: dict[Session, _Play] = {}
     checking: dict[Future[None], _Play] = {}
     exhausted = False
-    with ThreadPoolExecutor(max_workers=checkers) as pool:
+    with ThreadPoolExecutor(checkers or max(2, usable_cores())) as pool:
         try:
             while True:
                 patience = None

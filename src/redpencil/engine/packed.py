@@ -46,6 +46,7 @@ class PackedModel:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Make the first `length` positions of one row those of another too."""
+        self._cache.grow(target + 1, length)
         self._cache.copy(source, target, length)
         self.lengths[target] = length
 
@@ -59,7 +60,7 @@ class PackedModel:
         starts = [self.lengths[row] for row in rows]
         counts = [len(chunk) for chunk in chunks]
         step = _Step(self._cache, list(rows), starts, counts)
-        self._cache.grow(max(step.ends))
+        self._cache.grow(max(rows) + 1, max(step.ends))
         ids_T = torch.tensor([token for chunk in chunks for token in chunk])
         hidden_TE = self.model.model(
             input_ids=ids_T[None].to(self._cache.device),
@@ -206,25 +207,37 @@ class _Cache:
     """Keys and values of each layer in blocks of shape (R, H, BLOCK, D).
 
     Cut by position, not by row: a product over neighbouring rows then reads whole blocks, which
-    no layer below has to copy first, and the cache grows without being moved.
+    no layer below has to copy first, and sequences grow without being moved. There are blocks for
+    the rows that have been in use since the cache was empty, which may be far fewer than there are.
     """
 
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
         self.device = model.device
         self.dtype = model.dtype
-        self._shape = (rows, _heads(model), BLOCK, _head_size(model))
+        self._most = rows
+        self._rows = 0
+        self._shape = (_heads(model), BLOCK, _head_size(model))
         layers = model.config.num_hidden_layers
         self.keys: list[list[torch.Tensor]] = [[] for _ in range(layers)]
         self.values: list[list[torch.Tensor]] = [[] for _ in range(layers)]
 
-    def grow(self, positions: int) -> None:
-        """Have blocks for so many positions."""
+    def grow(self, rows: int, positions: int) -> None:
+        """Have blocks of so many rows for so many positions."""
+        if rows > self._rows:
+            # Twice as many, since all that is there has to be moved.
+            self._rows = min(self._most, max(rows, 2 * self._rows))
         for blocks in (*self.keys, *self.values):
+            for index, block in enumerate(blocks):
+                if len(block) < self._rows:
+                    blocks[index] = self._block()
+                    blocks[index][: len(block)] = block
             while len(blocks) * BLOCK < positions:
                 blocks.append(self._block())
 
     def shrink(self, positions: int) -> None:
         """Keep no more blocks than so many positions need."""
+        if not positions:
+            self._rows = 0
         for blocks in (*self.keys, *self.values):
             del blocks[-(-positions // BLOCK) :]
 
@@ -249,12 +262,13 @@ class _Cache:
 
     def _block(self) -> torch.Tensor:
         """Zeros, which masked positions need: a weight of 0 would not undo a NaN."""
+        shape = (self._rows, *self._shape)
         if self.device.type != "cpu":
-            return torch.zeros(self._shape, dtype=self.dtype, device=self.device)
-        # numpy's zeros take up memory only where they are written to, so that rows not in use
-        # cost nothing.
-        size = int(np.prod(self._shape)) * self.dtype.itemsize
-        return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(self._shape)
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        # numpy's zeros take up memory only where they are written to, so that rows which do not
+        # reach as far as the longest cost nothing there.
+        size = int(np.prod(shape)) * self.dtype.itemsize
+        return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
 
 
 def _packed_attention(
