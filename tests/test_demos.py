@@ -114,10 +114,11 @@ def test_stumbles_are_mended_and_not_learned(order: demos.Order) -> None:
 
 
 class Letters:
-    """A tokenizer whose tokens are letters."""
+    """A tokenizer whose tokens are letters, and no others."""
+
+    bos_token_id = None
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        assert not add_special_tokens
         return [ord(letter) for letter in text]
 
 

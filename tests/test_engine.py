@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
@@ -21,6 +22,7 @@ from redpencil.recipes import Lora
 from redpencil.rollout import Episode, rollout
 from redpencil.train.loop import new_adapter, save_adapter
 from redpencil.train.tokens import trace_tokens
+from redpencil.train.vllm import VllmEngine
 from redpencil.types import Task, Trace
 
 LLAMA_3_ROPE = {
@@ -447,3 +449,26 @@ def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
     shown = "".join(turn.observation.text for turn in demo_trace.turns)
     theirs = [token for token, is_mine in zip(*tokens, strict=True) if not is_mine]
     assert engine.decode(theirs) == shown
+
+
+def test_a_context_begins_as_the_tokenizer_begins_a_text(
+    engine: LocalEngine, tiny_model: Path, demo_trace: Trace
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    bos = tokenizer.bos_token, tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{bos[0]} $A", None, [bos])
+    texts = [turn.observation.text for turn in demo_trace.turns]
+    (tokens,) = trace_tokens(demo_trace, tokenizer)
+    assert tokens.ids.count(bos[1]) == 1
+    engines = [
+        LocalEngine(engine._contexts.model, tokenizer),
+        VllmEngine(None, tokenizer, context=1024),  # type: ignore[arg-type]
+    ]
+    for own in engines:
+        handle = own.open()
+        shown = [id for text in texts for id in own.show(handle, text)]
+        assert shown == [id for id, mine in zip(*tokens, strict=True) if not mine]
+        assert shown[0] == bos[1]
+        assert engine.decode(shown) == "".join(texts)
+    first = engines[0].show(engines[0].open(), "hello", chat=True)
+    assert first[0] != bos[1]  # which a template writes out itself

@@ -1,4 +1,7 @@
-"""A model's chat template, one message at a time, since contexts only ever grow."""
+"""Text as a model is shown it: plain, or a message at a time in its chat template.
+
+Contexts only ever grow, so that each piece is encoded by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,17 @@ from typing import Any
 from redpencil.errors import UsageError
 
 _ANSWER = "(an answer)"
+
+
+def encode(tokenizer: Any, text: str, *, begins: bool = False) -> list[int]:
+    """Ids of text, without any special token but for those that it writes out.
+
+    Args:
+        begins: a context begins with it, and so with the BOS token if the tokenizer puts one
+            before every text. Not for a chat, whose template writes that token out.
+    """
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return _bos(tokenizer) + ids if begins else ids
 
 
 def first_message(tokenizer: Any, text: str) -> str:
@@ -31,6 +45,11 @@ def next_message(tokenizer: Any, text: str, *, closed: bool) -> str:
     rendered = _render(tokenizer, [_user("(a question)"), answer, _user(text)])
     after = rendered.partition(_ANSWER)[2]
     return after.removeprefix(tokenizer.eos_token) if closed else after
+
+
+def _bos(tokenizer: Any) -> list[int]:
+    before: list[int] = tokenizer.encode("", add_special_tokens=True)[:1]
+    return before if before == [tokenizer.bos_token_id] else []
 
 
 def _user(text: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from redpencil.engine import Capability, Sample, Sampling
-from redpencil.engine.chat import first_message, next_message
+from redpencil.engine.chat import encode, first_message, next_message
 from redpencil.engine.draw import Drawn, draw
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.grammar import Grammars, forbid
@@ -97,8 +97,7 @@ class LocalEngine:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without any special token."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return encode(self._tokenizer, text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without special tokens."""
@@ -121,9 +120,11 @@ class LocalEngine:
         return row
 
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
-        ids = tuple(self.encode(self._as_chat(handle, text) if chat else text))
+        begins = not chat and not self._ids[handle]
+        text = self._as_chat(handle, text) if chat else text
+        ids = encode(self._tokenizer, text, begins=begins)
         self.append(handle, ids)
-        return ids
+        return tuple(ids)
 
     def append(self, handle: int, ids: Iterable[int]) -> None:
         """Put ids at the sequence's end; they are computed when an action is sampled after them."""

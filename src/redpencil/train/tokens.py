@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from redpencil.engine.chat import first_message, next_message
+from redpencil.engine.chat import encode, first_message, next_message
 from redpencil.env import CHATS
 from redpencil.types import Trace
 
@@ -34,11 +34,6 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
     """
     chat = trace.method in CHATS
     end = tokenizer.eos_token if chat else "\n"
-
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
     sequences: list[Tokens] = []
     for turn in trace.turns:
         if turn.observation.fresh or not sequences:
@@ -47,8 +42,9 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
         text = turn.observation.text
         if chat:
             text = _message(tokenizer, text, first=not ids)
-        shown = list(turn.observation_ids) or encode(text)
-        said = list(turn.action_ids) or encode(f"{turn.action}{end}")
+        begins = not chat and not ids
+        shown = list(turn.observation_ids) or encode(tokenizer, text, begins=begins)
+        said = list(turn.action_ids) or encode(tokenizer, f"{turn.action}{end}")
         ids += shown + said
         is_action += [False] * len(shown) + [not turn.given] * len(said)
     return sequences

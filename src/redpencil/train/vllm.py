@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from redpencil.engine import Capability, Sample, Sampling
+from redpencil.engine.chat import encode
 from redpencil.errors import EngineError, UsageError
 
 STOP = {"stop": ["\n"], "include_stop_str_in_output": True}
@@ -62,9 +63,9 @@ class VllmEngine:
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
         if chat:
             raise UsageError("vLLM is only used for editing, which needs no chat template")
-        ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        ids = encode(self._tokenizer, text, begins=not self._sequences[handle])
         self._sequences[handle].extend(ids)
-        return ids
+        return tuple(ids)
 
     def begin(self, handle: int, sampling: Sampling) -> None:
         generation = self._generation
