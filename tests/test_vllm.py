@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from redpencil.checkers import PythonChecker
+from redpencil.demos import Broken
 from redpencil.engine import Sampling
 from redpencil.engine.weights import load_base
 from redpencil.env import EditEnv, EditRules
@@ -106,8 +107,16 @@ def test_other_settings_than_vllm_was_started_with_are_refused(generation: Gener
 
 
 def test_without_vllm_the_error_says_how_to_get_it(double: Task, tmp_path: Path) -> None:
-    from redpencil.demos import Broken
-
     recipe = GrpoRecipe(vllm="colocate")
     with pytest.raises(MissingDependency, match=r"pip install 'trl\[vllm\]'"):
         train_grpo([Broken(double, (), ())], tmp_path, recipe, PythonChecker(), tmp_path)
+
+
+def test_a_vllm_server_is_refused_to_several_processes(
+    double: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match=r"one process, not 2.*--vllm colocate"):
+        train_grpo(
+            [Broken(double, (), ())], tmp_path, GrpoRecipe(vllm="server"), PythonChecker(), tmp_path
+        )

@@ -78,7 +78,7 @@ def train_grpo(
 
     Raises:
         UsageError: there is too little to train on, no such model, adapter or credit rule, or the
-            folder holds another run.
+            folder holds another run; or a vLLM server is to serve several processes.
         MissingDependency: vLLM is asked for and not installed.
     """
     if recipe.credit not in credit.RULES:
@@ -86,6 +86,11 @@ def train_grpo(
         raise UsageError(f"no credit rule {recipe.credit!r}; the rules are {known}")
     if not variants:
         raise UsageError("no broken program to train on")
+    if recipe.vllm == "server" and processes.count() > 1:
+        raise UsageError(
+            f"--vllm server is for one process, not {processes.count()}: TRL asks the server for "
+            "all processes together, whose episodes end at different times; take --vllm colocate"
+        )
     if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
     if recipe.vllm != "off" and recipe.method != "coe":
