@@ -179,3 +179,8 @@ def test_loading_normalises_line_ends_and_tabs_of_the_indentation(
 ) -> None:
     assert editor.load_page(text) == page
     assert editor.load_page(editor.page_text(page)) == page
+
+
+def test_a_word_is_offered_only_where_its_bytes_fit_into_a_command() -> None:
+    assert "REPW" in editor.grammar(("ü" * 20,))
+    assert "REPW" not in editor.grammar(("ü" * 21,))

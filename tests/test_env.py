@@ -27,7 +27,7 @@ from redpencil.errors import EngineError, UsageError
 from redpencil.policy import HumanPolicy, Outcome, ScriptedPolicy, Session
 from redpencil.rollout import Episode, rollout
 from redpencil.sandbox import Sandbox
-from redpencil.types import Status, Task, Trace, Verdict
+from redpencil.types import Observation, Status, Task, Trace, Verdict
 
 CHECKER = PythonChecker()
 FIX = "### REPL 2 >>>    return n * 2"
@@ -329,8 +329,14 @@ def test_no_episode_waits_for_another(double: Task) -> None:
     assert ended[-1] == 0
 
 
-def test_an_engine_that_fails_ends_its_own_episode_with_an_error(double: Task) -> None:
+@pytest.mark.parametrize("when", ["begin", "step"])
+def test_an_engine_that_fails_ends_its_own_episode_with_an_error(double: Task, when: str) -> None:
     class Failing(ScriptedPolicy):
+        def begin(self, session: Session, observation: Observation) -> None:
+            if when == "begin" and session is first:
+                raise EngineError("no answer")
+            super().begin(session, observation)
+
         def step(self) -> list[tuple[Session, Outcome]]:
             return [
                 (session, EngineError("no answer") if session is first else outcome)

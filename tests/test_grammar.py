@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redpencil import editor
-from redpencil.engine import Sampling
+from redpencil.engine import Sample, Sampling
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
 from redpencil.env import Decoding, EditEnv, EditRules
-from redpencil.errors import UsageError
+from redpencil.errors import EngineError, UsageError
 from redpencil.policy import ModelPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Edit, Page, Status, Task, Verdict
@@ -36,7 +36,7 @@ def test_the_grammar_allows_what_the_page_can_take(engine: LocalEngine, page: Pa
     edits = [Edit("EXIT"), Edit("ADDL", 1, ""), Edit("ADDL", lines + 1, "    é / \\ >>> x")]
     for number, line in enumerate(page, 1):
         edits += [Edit("REPL", number, "y"), Edit("DELL", number)]
-        words = [word for word in re.findall(r"\w+", line) if len(word) <= 40]
+        words = [word for word in re.findall(r"\w+", line) if len(word.encode()) <= 40]
         edits += [Edit("REPW", number, "new >>> x", word) for word in words]
     grammar = editor.grammar(page)
     for edit in edits:
@@ -135,5 +135,22 @@ def test_a_policy_asks_for_a_grammar_only_where_there_are_any() -> None:
 
 
 def test_a_grammar_that_is_none_is_refused(engine: LocalEngine) -> None:
-    with pytest.raises(UsageError, match="not a grammar"):
+    with pytest.raises(EngineError, match="not a grammar"):
         engine._grammars.begin("start: /(/")
+
+
+def test_a_grammar_that_fails_ends_its_own_action(engine: LocalEngine) -> None:
+    request = Sampling(1.0, 1.0, 12, 0, lambda text: "\n" in text, grammar=editor.grammar(("x",)))
+    failing, other = engine.open(), engine.open()
+    for handle in (failing, other):
+        engine.show(handle, "L 1 x\n***\nfailed\n")
+        engine.begin(handle, request)
+    matcher = engine._drafts[failing].matcher
+    assert matcher is not None
+    matcher.consume_tokens(engine.encode("no command"))
+    ended = {}
+    while len(ended) < 2:
+        ended.update(engine.step())
+    assert isinstance(ended[failing], EngineError)
+    assert "could not be followed" in str(ended[failing])
+    assert isinstance(ended[other], Sample)

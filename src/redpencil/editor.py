@@ -24,6 +24,7 @@ COMMANDS = ("ADDL", "REPL", "REPW", "DELL", "EXIT")
 
 _MAX_LINE_DIGITS = 9
 _LONGEST_WORD = 40
+"""Bytes: a tokenizer may need a token for each."""
 _CONTENT = r"[^\n\r]*"
 _WORD = re.compile(r"\w+|[!-/:-@\[-^`{-~]+")
 _NUMBER = re.compile(r"[0-9]+")
@@ -113,7 +114,7 @@ def grammar(page: Page, seen: Iterable[Page] = ()) -> str:
 
 
 def _words(line: str) -> list[str]:
-    return sorted({word for word in _WORD.findall(line) if len(word) <= _LONGEST_WORD})
+    return sorted({word for word in _WORD.findall(line) if len(word.encode()) <= _LONGEST_WORD})
 
 
 def _one_of(texts: list[str]) -> str:

@@ -47,7 +47,11 @@ class Policy(Protocol):
         """Begin an episode; `seed` settles all that is random in it."""
 
     def begin(self, session: Session, observation: Observation) -> None:
-        """Begin to act on an observation."""
+        """Begin to act on an observation.
+
+        Raises:
+            EngineError: no action can be had in this episode.
+        """
 
     def step(self) -> list[tuple[Session, Outcome]]:
         """Go on with all actions that were begun, for a moment; those that ended meanwhile."""

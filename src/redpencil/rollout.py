@@ -85,8 +85,8 @@ def rollout(
                 for future in checked:
                     play = checking.pop(future)
                     future.result()
+                    play.begin(policy)
                     if play.end is None:
-                        policy.begin(play.session, play.observation)
                         acting[play.session] = play
                     else:
                         yield play.trace()
@@ -152,6 +152,14 @@ class _Play:
             self.observation = self._episode.env.reset()
         except SandboxError as fault:
             self._fail(fault)
+
+    def begin(self, policy: Policy) -> None:
+        """Let the policy act, unless the episode is over."""
+        if self.end is None:
+            try:
+                policy.begin(self.session, self.observation)
+            except EngineError as fault:
+                self._fail(fault)
 
     def take(self, outcome: Outcome) -> None:
         if outcome is None:

@@ -64,7 +64,11 @@ class Engine(Protocol):
         """
 
     def begin(self, handle: int, sampling: Sampling) -> None:
-        """Begin to sample an action, which will be appended to the sequence."""
+        """Begin to sample an action, which will be appended to the sequence.
+
+        Raises:
+            EngineError: nothing can be sampled by this grammar.
+        """
 
     def step(self) -> list[tuple[int, Sample | EngineError | None]]:
         """Go on with all actions that were begun, for a moment; those that ended meanwhile.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from redpencil.errors import MissingDependency, UsageError
+from redpencil.errors import EngineError, MissingDependency
 
 
 class Grammars:
@@ -37,11 +37,11 @@ class Grammars:
         """A matcher at the start of a text.
 
         Raises:
-            UsageError: the grammar is not one in Lark's syntax.
+            EngineError: the grammar is not one in Lark's syntax, or too large.
         """
         matcher = self._matcher(self._tokens, self._matcher.grammar_from_lark(grammar))
         if matcher.is_error():
-            raise UsageError(f"not a grammar: {matcher.get_error()}")
+            raise EngineError(f"not a grammar: {matcher.get_error()}")
         return matcher
 
 

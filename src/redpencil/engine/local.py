@@ -153,7 +153,7 @@ class LocalEngine:
             for row, drawn in zip(rows, self._draw(logits_BV[whole], rows), strict=True):
                 self._ids[row].append(drawn.token)
                 if self._take(self._drafts[row], drawn):
-                    ended.append((row, self._drafts.pop(row).sample(self)))
+                    ended.append((row, self._drafts.pop(row).outcome(self)))
         return ended
 
     def sample(self, requests: Sequence[tuple[int, Sampling]]) -> list[Sample | None]:
@@ -256,6 +256,7 @@ class LocalEngine:
         return (
             drawn.token in self._stop_ids
             or len(draft.ids) >= draft.sampling.max_tokens
+            or bool(draft.error)
             or draft.sampling.complete(self.decode(draft.ids))
         )
 
@@ -271,7 +272,14 @@ class _Draft:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
-    def sample(self, engine: LocalEngine) -> Sample:
+    @property
+    def error(self) -> str:
+        """Why the grammar cannot be followed any further; empty while it can."""
+        return "" if self.matcher is None else self.matcher.get_error()
+
+    def outcome(self, engine: LocalEngine) -> Sample | EngineError:
+        if self.error:
+            return EngineError(f"the grammar could not be followed: {self.error}")
         return Sample(tuple(self.ids), tuple(self.logprobs), engine.decode(self.ids))
 
 
