@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers.processors import TemplateProcessing
 
 from redpencil.checkers import PythonChecker
@@ -330,6 +331,19 @@ def test_sync_takes_over_an_adapter(engine: LocalEngine, tiny_model: Path, adapt
     assert after != before
     for mine, theirs in zip(after, converse(merged, TEXTS), strict=True):
         assert [sample.ids for sample in mine] == [sample.ids for sample in theirs]
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [{"use_dora": True}, {"modules_to_save": ["norm"]}, {"bias": "lora_only"}],
+)
+def test_sync_refuses_what_it_cannot_take_over(
+    engine: LocalEngine, tiny_model: Path, beyond: dict[str, Any]
+) -> None:
+    config = LoraConfig(target_modules=["q_proj"], **beyond)
+    model = get_peft_model(load_base(str(tiny_model), torch.float32)[0], config)
+    with pytest.raises(UsageError, match=f"with {next(iter(beyond))} cannot be sampled"):
+        engine.sync(model)
 
 
 def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: Task) -> None:

@@ -173,7 +173,17 @@ class LocalEngine:
 
     @torch.inference_mode()
     def sync(self, source: Any) -> None:
-        """Take over the weights of a PEFT model on the same base, its active LoRA merged in."""
+        """Take over the weights of a PEFT model on the same base, its active LoRA merged in.
+
+        Raises:
+            UsageError: its adapter changes the model by more than LoRA's products of matrices.
+        """
+        for adapter in source.active_adapters:
+            if beyond := _beyond_lora(source.peft_config[adapter]):
+                raise UsageError(
+                    f"an adapter with {', '.join(beyond)} cannot be sampled from while it is "
+                    "trained: train one of plain LoRA"
+                )
         modules = dict(self._contexts.model.named_modules())
         for name, module in source.base_model.model.named_modules():
             if hasattr(module, "get_delta_weight"):
@@ -281,6 +291,12 @@ class _Draft:
         if self.error:
             return EngineError(f"the grammar could not be followed: {self.error}")
         return Sample(tuple(self.ids), tuple(self.logprobs), engine.decode(self.ids))
+
+
+def _beyond_lora(config: Any) -> list[str]:
+    """The settings of an adapter that have it change more than a product of matrices can."""
+    names = ("bias", "lora_bias", "modules_to_save", "trainable_token_indices", "use_dora")
+    return [name for name in names if (getattr(config, name) or "none") != "none"]
 
 
 def _is_packable(model: PreTrainedModel) -> bool:
