@@ -215,6 +215,7 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
     action_mask: torch.Tensor
     """(B, T) of the completions to be scored next: 1 for each token that the model sampled."""
     validator: Validator | None = None
+    control: Any
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """What is solved of held-out programs, greedily; TRL would sample and reward."""
