@@ -81,7 +81,7 @@ def reinforce(
         variants = list(
             demos.broken_variants(
                 kept,
-                1,
+                section.variants,
                 section.corruptions,
                 seed,
                 checker,

@@ -23,6 +23,7 @@ from redpencil.cli.options import (
     Seed,
     Validate,
     ValidateEvery,
+    Variants,
     corruption_range,
     given_command,
     source_weights,
@@ -187,6 +188,7 @@ def rl(
         Literal["off", "colocate", "server"],
         typer.Option(help="Sample by vLLM on a GPU, in this process or in TRL's server."),
     ] = "off",
+    variants: Variants = 1,
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
     renamed: Renamed = 0.0,
@@ -230,16 +232,17 @@ def rl(
             f"{len(left_out)} problems of other splits are left out: {', '.join(left_out)}"
         )
     groups = [
-        list(broken_variants(tasks, 1, counts, seed, checker, kinds=kinds, renamed=renamed))
+        list(broken_variants(tasks, variants, counts, seed, checker, kinds=kinds, renamed=renamed))
         for tasks, _ in found
     ]
-    variants = groups[0]
+    programs = groups[0]
     if len(groups) > 1:
-        variants = mixture(groups, shares, steps * tasks_per_step, seed)
+        programs = mixture(groups, shares, steps * tasks_per_step, seed)
     base = read(recipe).grpo if recipe else GrpoSection()
     settings = msgspec.structs.replace(
         base,
         tasks=" ".join(sources),
+        variants=variants,
         corruptions=counts,
         kinds=kinds,
         renamed=renamed,
@@ -261,7 +264,7 @@ def rl(
     )
     with terminal.training_progress("Reinforce (GRPO)") as update:
         trained = train_grpo(
-            variants, adapter, settings, checker, out, update, command=given_command()
+            programs, adapter, settings, checker, out, update, command=given_command()
         )
     terminal.console.print(f"The adapter is in {trained}.")
 

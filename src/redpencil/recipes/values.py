@@ -102,6 +102,8 @@ class GrpoSection(GrpoRecipe, frozen=True):
     """GRPO, and the broken programs that it is done on."""
 
     tasks: str = "builtin:train"
+    variants: Count = 1
+    """Broken programs of each task that comes without one."""
     corruptions: tuple[Count, Count] = (1, 3)
     kinds: Kinds = "all"
     renamed: Share = 0.0
