@@ -224,11 +224,11 @@ class TestEngine:
 
     def test_training_refuses_it(self, tmp_path: Path) -> None:
         from redpencil.recipes import GrpoRecipe
-        from redpencil.train.grpo import _Sampling
+        from redpencil.train.sampling import GroupSampler
 
         engine: Any = ServerEngine("http://127.0.0.1:1/v1", "tiny")
         with pytest.raises(UsageError, match=r"ids, lora_sync.*use the local engine"):
-            _Sampling([], GrpoRecipe(), CHECKER, tmp_path).use(engine)
+            GroupSampler([], GrpoRecipe(), CHECKER, tmp_path).use(engine)
 
 
 def _wait(engine: ServerEngine) -> list[tuple[int, Sample | EngineError | None]]:

@@ -147,8 +147,9 @@ class Trace(Value, frozen=True):
     final: Observation
     """The state after the last action."""
     end: End
-    """`exit` and `solved` are terminations; `truncated` is a limit of the environment's and
-    `cut_short` the policy's, whose context has no room for an action; `error` is no result at all.
+    """`exit` and `solved` are terminations, `truncated` and `cut_short` truncations: by a limit of
+    the environment's, or by the policy's context, which has no room for an action; `error` is no
+    result at all.
     """
     solved: bool
     """Whether the page the episode ended on passes every test, hidden ones too."""

@@ -216,6 +216,7 @@ def rl(
     from redpencil.engine.weights import require_torch
     from redpencil.recipes import GrpoSection, read
     from redpencil.tasks import load, to_train_on
+    from redpencil.tasks.source import counted
     from redpencil.train.processes import is_first
 
     shares = source_weights(weights, len(sources))
@@ -229,7 +230,8 @@ def rl(
     left_out = [task.id for _, same in found for task, _ in same]
     if left_out:
         terminal.console.print(
-            f"{len(left_out)} problems of other splits are left out: {', '.join(left_out)}"
+            f"{counted(len(left_out), 'task')} left out, as another split or source has the same "
+            f"problem: {', '.join(left_out)}"
         )
     groups = [
         list(broken_variants(tasks, variants, counts, seed, checker, kinds=kinds, renamed=renamed))

@@ -1,23 +1,20 @@
 """GRPO with rewards per turn (paper, RLVR), on TRL's trainer.
 
 TRL samples through `rollout_func`, masks what the environment wrote, and takes advantages of
-shape (B, T). Here the rollout is ours, and so is the credit: `_PerTurnTrainer` replaces the
-advantages that TRL computes from one number a trace by those of a credit rule.
+shape (B, T). Here the rollout is ours, and so is the credit (`sampling`): `_PerTurnTrainer`
+replaces the advantages that TRL computes from one number a trace by those of a credit rule.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import operator
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -25,17 +22,12 @@ from trl.trainer.utils import RepeatSampler
 
 from redpencil.checkers import Checker
 from redpencil.demos import Broken
-from redpencil.engine import Engine
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
-from redpencil.env import repairing
-from redpencil.errors import MissingDependency, SandboxError, UsageError
-from redpencil.files import append_jsonl, read_jsonl, sha256, write_jsonl
-from redpencil.policy import Policy
+from redpencil.errors import MissingDependency, UsageError
+from redpencil.files import read_jsonl, sha256, write_jsonl
 from redpencil.recipes import GrpoRecipe
-from redpencil.rollout import Episode, rollout
 from redpencil.train import credit, processes
-from redpencil.train.curriculum import Curriculum
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import (
     SOLVED_RATE,
@@ -49,12 +41,10 @@ from redpencil.train.loop import (
     train,
     trainer_arguments,
 )
-from redpencil.train.metrics import TimedChecker, TimedPolicy, group_metrics, trace_metrics
+from redpencil.train.sampling import TRACES, GroupSampler
 from redpencil.train.validation import Validator
 from redpencil.train.vllm import STOP, VllmEngine
 from redpencil.types import Trace
-
-TRACES = "traces.jsonl"
 
 
 def train_grpo(
@@ -105,7 +95,7 @@ def train_grpo(
     model, tokenizer = load_base(recipe.model)
     inputs = {"programs": sha256(variants), "adapter": adapter_sha256(adapter)}
     begin(folder, recipe, inputs, command)
-    sampling = _Sampling(variants, recipe, checker, folder)
+    sampling = GroupSampler(variants, recipe, checker, folder)
     if recipe.vllm == "off":
         sampler, _ = load_base(recipe.model)
         sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
@@ -181,11 +171,6 @@ def _traces_before(folder: Path, checkpoint: Path | None, batch: int) -> list[Tr
     return read_jsonl(path, Trace, torn_tail=True)[: steps * batch] if path.exists() else []
 
 
-def _stretch(length: int, index: int) -> slice:
-    """What is a process's own of a list that they share, each so many items."""
-    return slice(index * length, (index + 1) * length)
-
-
 def _trace_reward(
     completions: Sequence[str], trace_reward: Sequence[float | None], **_: Any
 ) -> list[float | None]:
@@ -241,7 +226,7 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         sampling = self.rollout_func
-        assert isinstance(sampling, _Sampling)
+        assert isinstance(sampling, GroupSampler)
         width = output["completion_ids"].shape[1]
         advantages = output["advantages"].new_zeros(len(sampling.advantages), width)
         for row, values in zip(advantages, sampling.advantages, strict=True):
@@ -304,158 +289,3 @@ def _teaching(inputs: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in inputs.items()
     }
-
-
-class _Sampling:
-    """The rollout function: samples the step's traces and works out their credit."""
-
-    def __init__(
-        self,
-        variants: Sequence[Broken],
-        recipe: GrpoRecipe,
-        checker: Checker,
-        folder: Path,
-    ) -> None:
-        self.advantages: list[list[float]] = []
-        self.metrics: dict[str, float] = {}
-        self._variants = variants
-        self._recipe = recipe
-        self._checker = checker
-        self._traces = folder / TRACES
-        tasks = [broken.task for broken in variants]
-        self._curriculum = Curriculum(
-            tasks,
-            recipe.rest_after,
-            recipe.rest_passes * math.ceil(len(set(tasks)) / recipe.tasks_per_step),
-            recipe.seed,
-        )
-
-    def recall(self, traces: Sequence[Trace]) -> None:
-        """Take note of the traces of earlier steps, in order."""
-        for number, group in enumerate(self._groups(traces)):
-            self._curriculum.record(group, number // self._recipe.tasks_per_step)
-
-    def use(self, engine: Engine) -> None:
-        """Sample through this engine.
-
-        Raises:
-            UsageError: it lacks what training needs.
-        """
-        missing = {"ids", "lora_sync"} - engine.capabilities
-        if missing:
-            raise UsageError(
-                f"training needs an engine with {', '.join(sorted(missing))}: "
-                "use the local engine or vLLM"
-            )
-        self._engine = engine
-
-    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        started = time.perf_counter()
-        if isinstance(self._engine, LocalEngine):  # TRL itself keeps vLLM's weights up to date
-            self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
-        step = trainer.state.global_step
-        proposed = gather_object([int(prompt) for prompt in prompts[:: self._recipe.group]])
-        resting = self._curriculum.resting(step)
-        chosen = self._curriculum.choose(proposed, step)
-        checker = TimedChecker(self._checker)
-        policy = TimedPolicy(
-            self._engine,
-            self._recipe.model,
-            temperature=self._recipe.temperature,
-            decoding=self._recipe.decoding,
-        )
-        own = _stretch(len(prompts), trainer.accelerator.process_index)
-        indices = [index for index in chosen for _ in range(self._recipe.group)]
-        first_seed = (self._recipe.seed * 1_000_003 + step) * len(indices)
-        traces = self._sample(indices[own], first_seed + own.start, policy, checker)
-        everyones = gather_object(traces)
-        _require_turns(everyones, step)
-        if trainer.accelerator.is_main_process:
-            append_jsonl(self._traces, everyones)
-        groups = self._groups(everyones)
-        for group in groups:
-            self._curriculum.record(group, step)
-        rule = credit.RULES[self._recipe.credit]
-        credited = [credit.of_traces(rule, group) for group in groups]
-        advantages = [of_trace for of_group in credited for of_trace in of_group]
-        self.advantages = [
-            credit.per_token(values, _turn_lengths(trace))
-            for trace, values in zip(traces, advantages[own], strict=True)
-        ]
-        self.metrics = {
-            **trace_metrics(everyones, self._recipe.rules.max_turns),
-            **group_metrics(groups, credited),
-            "replaced_groups": sum(map(operator.ne, proposed, chosen)) / len(chosen),
-            "resting_tasks": resting,
-            "sandbox_seconds": sum(checker.seconds),
-            "decode_seconds": policy.seconds,
-            "rollout_seconds": time.perf_counter() - started,
-        }
-        nothing = [trainer.processing_class.eos_token_id]
-        completions = [
-            _completion(trace) if trace.turns else (nothing, [0], [0.0]) for trace in traces
-        ]
-        trainer.action_mask = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(mask) for _, mask, _ in completions], batch_first=True
-        ).to(trainer.accelerator.device)
-        told = "logprobs" in self._engine.capabilities  # else TRL works them out itself
-        return {
-            "prompt_ids": [
-                list(trace.turns[0].observation_ids) if trace.turns else nothing for trace in traces
-            ],
-            "completion_ids": [ids for ids, _, _ in completions],
-            "env_mask": [mask for _, mask, _ in completions],
-            "logprobs": [logprobs for _, _, logprobs in completions] if told else None,
-            "trace_reward": [None if trace.end == "error" else trace.reward for trace in traces],
-        }
-
-    def _groups(self, traces: Sequence[Trace]) -> list[Sequence[Trace]]:
-        size = self._recipe.group
-        return [traces[start : start + size] for start in range(0, len(traces), size)]
-
-    def _sample(
-        self, indices: Sequence[int], first_seed: int, policy: Policy, checker: Checker
-    ) -> list[Trace]:
-        """A trace for each index, in order; seeds differ by step and by place in the batch."""
-        episodes = self._episodes(indices, first_seed, checker)
-        by_seed = {trace.seed: trace for trace in rollout(episodes, policy)}
-        return [by_seed[first_seed + place] for place in range(len(indices))]
-
-    def _episodes(
-        self, indices: Sequence[int], first_seed: int, checker: Checker
-    ) -> Iterator[Episode]:
-        for place, index in enumerate(indices):
-            broken = self._variants[index]
-            env = repairing(self._recipe.method, broken.task, checker, self._recipe.rules)
-            yield Episode(env, first_seed + place, broken.corruptions)
-
-
-def _require_turns(traces: Sequence[Trace], step: int) -> None:
-    """Some traces may have no turn, which teaches nothing; if none has any, something is wrong."""
-    if not any(trace.turns for trace in traces if trace.end != "error"):
-        faults = [trace.error for trace in traces if trace.error]
-        reason = faults[0] if faults else "no first page fits into the context"
-        raise SandboxError(f"nothing could be sampled in step {step + 1}: {reason}")
-
-
-def _completion(trace: Trace) -> tuple[list[int], list[int], list[float]]:
-    """Ids after the first observation, 1 for each that the model sampled, log-probabilities."""
-    ids: list[int] = []
-    mask: list[int] = []
-    logprobs: list[float] = []
-    for index, turn in enumerate(trace.turns):
-        if index:
-            ids += turn.observation_ids
-            mask += [0] * len(turn.observation_ids)
-            logprobs += [0.0] * len(turn.observation_ids)
-        ids += turn.action_ids
-        mask += [1] * len(turn.action_ids)
-        logprobs += turn.logprobs
-    return ids, mask, logprobs
-
-
-def _turn_lengths(trace: Trace) -> list[tuple[int, int]]:
-    """For each turn the tokens of its action, and of the observation that follows it."""
-    lengths = [(len(turn.observation_ids), len(turn.action_ids)) for turn in trace.turns]
-    following = [observation for observation, _ in lengths[1:]]
-    return [(action, after) for (_, action), after in zip(lengths, [*following, 0], strict=False)]
