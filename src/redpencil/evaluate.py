@@ -75,6 +75,8 @@ class Plan(Value, frozen=True):
     """Least and most corruptions of a broken program."""
     kinds: Kinds = "all"
     """The corruptions chosen from."""
+    renamed: float = 0.0
+    """Chance that a solution gets other local names before it is broken."""
     seed: int = 0
     """Of the corruptions and, plus the sample's number, of the sampling."""
 
@@ -151,7 +153,13 @@ def choose(plan: Plan, tasks: Sequence[Task], checker: Checker) -> Chosen:
         SandboxError: the checker could not judge a program.
     """
     made = broken_variants(
-        tasks, plan.variants, plan.corruptions, plan.seed, checker, kinds=plan.kinds
+        tasks,
+        plan.variants,
+        plan.corruptions,
+        plan.seed,
+        checker,
+        kinds=plan.kinds,
+        renamed=plan.renamed,
     )
     chosen = list(itertools.islice(made, plan.limit))
     findings = verify([item.task for item in chosen], checker.check)

@@ -26,6 +26,7 @@ from redpencil.cli.options import (
     MaxTurns,
     Method,
     RecipeFile,
+    Renamed,
     Samples,
     Seed,
     Server,
@@ -78,6 +79,7 @@ class EvalOptions:
     variants: Variants = 1
     corruptions: Corruptions = "1-3"
     kinds: Kinds = "all"
+    renamed: Renamed = 0.0
     max_turns: MaxTurns = 10
     idle_turns: IdleTurns = None
     history: History = True
@@ -114,6 +116,7 @@ class EvalOptions:
             variants=self.variants,
             corruptions=corruption_range(self.corruptions),
             kinds=self.kinds,
+            renamed=self.renamed,
             seed=self.seed,
         )
 
