@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -71,7 +71,16 @@ class DemosRecipe(Value, frozen=True):
     that hang would else take most of the time there is."""
 
 
-class Plan(DemosRecipe, frozen=True, kw_only=True):
+class SetPlan(Value, frozen=True):
+    """What any set of demonstrations is made of."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the card says of it."""
+        raise NotImplementedError
+
+
+class Plan(DemosRecipe, SetPlan, frozen=True, kw_only=True):
     """What a set of demonstrations is made of."""
 
     tasks_sha256: str
@@ -79,6 +88,20 @@ class Plan(DemosRecipe, frozen=True, kw_only=True):
     seed: int = 0
     tokenizer: str | None = None
     """The model whose tokens are counted; None counts none."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {
+            "tasks": f"`{self.tasks}`, sha256 `{self.tasks_sha256[:16]}`",
+            "corruptions a program": "{} to {}, `{}`".format(*self.corruptions, self.kinds),
+            "seed": str(self.seed),
+            "time limit of a run": f"{self.timeout:g} s",
+            "tokens are those of": self.tokenizer or "no --tokenizer",
+        }
+
+
+P = TypeVar("P", bound=SetPlan)
+T = TypeVar("T")
 
 
 class TaskDemos(Value, frozen=True):
@@ -116,11 +139,11 @@ class Summary(Value, frozen=True):
     """Demonstrations whose broken program, spacing apart, is that of another task too; kept."""
 
 
-class Card(Value, frozen=True):
+class Card(Value, Generic[P], frozen=True):
     """`demos.json`: a set of demonstrations, and how it was made."""
 
     summary: Summary
-    plan: Plan
+    plan: P
     overlapping: dict[str, str]
     """Tasks left out, each with the task of another split that is the same problem."""
     sha256: str
@@ -248,7 +271,7 @@ def write_demos(
     count_tokens: CountTokens | None = None,
     command: str = "",
     on_task: Callable[[int], None] = lambda demos: None,
-) -> Card:
+) -> Card[Plan]:
     """Make the demonstrations of a plan, and their card beside them.
 
     Args:
@@ -264,19 +287,58 @@ def write_demos(
         SandboxError: the checker could not judge a program.
         ClusterError: the workers' machines failed.
     """
+    kept, overlapping = disjoint(tasks, others)
+    make = partial(
+        make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
+    )
+    return write_set(
+        path,
+        plan,
+        Card[Plan],
+        {task.id: task for task in kept},
+        make,
+        overlapping={task.id: other.id for task, other in overlapping},
+        workers=workers,
+        count_tokens=count_tokens,
+        command=command,
+        on_task=on_task,
+    )
+
+
+def write_set(
+    path: Path,
+    plan: P,
+    card_type: type[Card[P]],
+    items: Mapping[str, T],
+    make: Callable[[T], TaskDemos],
+    *,
+    overlapping: dict[str, str],
+    workers: Workers | None = None,
+    count_tokens: CountTokens | None = None,
+    command: str = "",
+    on_task: Callable[[int], None] = lambda demos: None,
+) -> Card[P]:
+    """Write a set of demonstrations task by task, and its card beside it.
+
+    Args:
+        card_type: of the card, as it is read where everything has been made already.
+        items: what the demonstrations of each task are made of, by the task's id.
+        make: makes them; they depend on the item alone.
+        overlapping: what was left out, see `Card`.
+
+    Raises:
+        UsageError: the file holds something else, or no demonstration can be made.
+        ClusterError: the workers' machines failed.
+    """
     claim(path, plan)
     pieces = path.with_suffix(".partial.jsonl")
     if path.with_suffix(".json").exists():
         pieces.unlink(missing_ok=True)
-        return read_json(path.with_suffix(".json"), Card)
-    kept, overlapping = disjoint(tasks, others)
+        return read_json(path.with_suffix(".json"), card_type)
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
     for demos in done.values():
         on_task(demos)
-    make = partial(
-        make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
-    )
-    missing = [task for task in kept if task.id not in done]
+    missing = [item for task, item in items.items() if task not in done]
     for piece in (workers or Threads()).in_order(make, missing):
         append_jsonl(pieces, [piece])
         done[piece.task] = len(piece.traces)
@@ -284,13 +346,13 @@ def write_demos(
     if not any(done.values()):
         pieces.unlink(missing_ok=True)
         path.with_suffix(".plan.json").unlink()
-        raise UsageError(f"no demonstration could be made of {plan.tasks}")
+        raise UsageError(f"no demonstration could be made for {path}")
     tally = Tally(count_tokens)
     write_jsonl(path, _counted(_pieces(pieces), tally))
-    card = Card(
+    card = card_type(
         summary=tally.summary(),
         plan=plan,
-        overlapping={task.id: other.id for task, other in overlapping},
+        overlapping=overlapping,
         sha256=_sha256(path),
         command=command,
         versions=provenance.versions(),
@@ -303,28 +365,23 @@ def write_demos(
     return card
 
 
-def card_text(card: Card, name: str) -> str:
+def card_text(card: Card[P], name: str) -> str:
     """The card in Markdown.
 
     Args:
         name: of the file of traces.
     """
-    summary, plan = card.summary, card.plan
-    tokens = "not counted, since no --tokenizer was named"
-    if summary.tokens is not None:
-        tokens = f"{summary.tokens:,} of {plan.tokenizer}"
+    summary = card.summary
+    tokens = "not counted" if summary.tokens is None else f"{summary.tokens:,}"
     facts = {
         "demonstrations": f"{summary.demos:,} of {summary.tasks:,} tasks",
-        "tasks": f"`{plan.tasks}`, sha256 `{plan.tasks_sha256[:16]}`",
         "orders": ", ".join(f"{order} {count:,}" for order, count in summary.orders.items()),
-        "corruptions a program": "{} to {}, `{}`".format(*plan.corruptions, plan.kinds),
         "edit distance": f"mean {summary.mean_edit_distance:.2f}, "
         f"median {summary.median_edit_distance:g} characters",
         "characters": f"{summary.characters:,}, of them {summary.action_characters:,} to learn",
         "tokens": tokens,
         "same broken program in two tasks": f"{summary.shared_programs:,} demonstrations, kept",
-        "seed": str(plan.seed),
-        "time limit of a run": f"{plan.timeout:g} s",
+        **card.plan.facts,
         "sha256": f"`{card.sha256}`",
         "made by": f"`{card.command}`",
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),

@@ -222,13 +222,23 @@ class Teacher:
     them. It is given, not taught: the loss is on what follows it alone.
     """
 
-    def __init__(self, broken: Broken, order: Order, stumbles: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        broken: Broken,
+        order: Order,
+        stumbles: float = 0.0,
+        seed: int = 0,
+        *,
+        first: Sequence[str] = (),
+    ) -> None:
         """Make a teacher for one episode.
 
         A program that came broken has no corruptions to undo: it is mended in the direct order.
 
         Args:
             stumbles: the chance of a stumble in each turn before the tests pass.
+            first: commands of somebody else's that are given before the teacher takes over, who
+                then mends in the direct order what is left.
 
         Raises:
             UsageError: it came broken, and the task has no solution.
@@ -236,31 +246,32 @@ class Teacher:
         if broken.task.solution is None:
             raise UsageError(f"task {broken.task.id} has no solution to demonstrate")
         self._solution = editor.load_page(broken.task.solution)
-        self._direct = order == "direct" or not broken.mending
+        self._first = list(first)
+        self._direct = order == "direct" or not broken.mending or bool(first)
         self._stumbles = stumbles
-        page = editor.load_page(broken.task.program or "")
-        self._todo = self._plan(page) if self._direct else list(broken.mending)
+        self._todo = None if self._direct else list(broken.mending)
+        """What is left to write; None where that has to be seen from the page."""
         self._rng = random.Random(f"{seed}:{broken.task.id}:{broken.task.program}")
 
     def __call__(self, observation: Observation) -> Action:
         """The next command: EXIT as soon as the visible tests pass, before the last edit or not."""
+        if self._first:
+            return Action(self._first.pop(0), given=True)
+        if self._todo is None:
+            self._todo = difference(observation.page, self._solution)
         if observation.text.endswith(f"\n{PASS_MESSAGE}\n") or not self._todo:
             return Action(editor.format_edit(Edit("EXIT")))
         if observation.page and self._rng.random() < self._stumbles:
-            return self._stumble(observation.page)
+            return self._stumble(observation.page, self._todo)
         return Action(editor.format_edit(self._todo.pop(0)))
 
-    def _stumble(self, page: Page) -> Action:
+    def _stumble(self, page: Page, todo: list[Edit]) -> Action:
         edit = _bad_edit(page, self._rng)
-        after = editor.apply(page, edit)
         if self._direct:
-            self._todo = self._plan(after)
-        elif after != page:
-            self._todo.insert(0, editor.invert(page, edit))
+            self._todo = None
+        elif editor.apply(page, edit) != page:
+            todo.insert(0, editor.invert(page, edit))
         return Action(editor.format_edit(edit), given=True)
-
-    def _plan(self, page: Page) -> list[Edit]:
-        return difference(page, self._solution)
 
 
 def _bad_edit(page: Page, rng: random.Random) -> Edit:
@@ -334,17 +345,21 @@ def demonstrate(
         played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
         traces = {trace.task: trace for trace in played}
         for task in chunk:
-            yield _timeless(traces[task]) if _is_demo(traces[task]) else Drop.UNMENDED
+            yield demonstration(traces[task])
 
 
-def _is_demo(trace: Trace) -> bool:
+def demonstration(trace: Trace) -> Trace | Drop:
+    """A teacher's trace as a demonstration, without the time that it took, if it is one.
+
+    Raises:
+        SandboxError: a fault of the infrastructure ended it.
+    """
     if trace.end == "error":
         raise SandboxError(trace.error)
     edited = len(trace.turns) > 1 or trace.method != "coe"
-    return edited and trace.solved and trace.end == "exit" and not any(t.error for t in trace.turns)
-
-
-def _timeless(trace: Trace) -> Trace:
+    failed = any(turn.error for turn in trace.turns if not turn.given)
+    if not edited or failed or not trace.solved or trace.end != "exit":
+        return Drop.UNMENDED
     turns = (
         msgspec.structs.replace(turn, verdict=msgspec.structs.replace(turn.verdict, seconds=0.0))
         for turn in trace.turns

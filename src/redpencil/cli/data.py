@@ -11,6 +11,7 @@ import typer
 
 from redpencil.cli.options import (
     Adapter,
+    Against,
     BudgetTokens,
     Corruptions,
     Dialect,
@@ -24,6 +25,7 @@ from redpencil.cli.options import (
     Source,
     Temperature,
     Timeout,
+    Tokenizer,
     Workers,
     corruption_range,
     given_command,
@@ -48,10 +50,7 @@ def tasks(
             "--check", help="Leave out tasks whose solution fails or whose broken program passes."
         ),
     ] = False,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SOURCE", help="Leave out tasks that are a problem of this source."),
-    ] = None,
+    against: Against = None,
 ) -> None:
     """List the tasks of a source, export them, or check them.
 
@@ -152,9 +151,7 @@ def demos(
     renamed: Renamed = 0.0,
     history: History = True,
     timeout: Timeout = 0.5,
-    tokenizer: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
-    ] = None,
+    tokenizer: Tokenizer = None,
     workers: Workers = "local",
     seed: Seed = 0,
 ) -> None:
@@ -199,6 +196,66 @@ def demos(
         )
     terminal.console.print(terminal.demos_summary(card.summary))
     terminal.console.print(f"The card is {out.with_suffix('.card.md')}.", soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionOptions:
+    """What `corrections` takes."""
+
+    traces: Annotated[list[Path], typer.Argument(help="Files of a model's traces, by `rollout`.")]
+    out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")]
+    cuts: Annotated[
+        int, typer.Option(min=1, help="Corrections of each failed trace, each from another turn.")
+    ] = 1
+    against: Against = None
+    history: History = True
+    timeout: Timeout = 0.5
+    tokenizer: Tokenizer = None
+    workers: Workers = "local"
+    seed: Seed = 0
+
+
+@taking(CorrectionOptions)
+def corrections(options: CorrectionOptions) -> None:
+    """Correct a model's failed traces: what it did up to a turn, and from there a teacher.
+
+    The model's commands are shown, the teacher's are learned. The same command again goes on where
+    it stopped. A card of what was made lies beside the file.
+    """
+    from redpencil import terminal
+    from redpencil.checkers import PythonChecker
+    from redpencil.corrections import Plan, traces_sha256, write_corrections
+    from redpencil.files import read_jsonl
+    from redpencil.sandbox import Limits
+    from redpencil.tasks import load
+    from redpencil.types import Trace
+
+    traces = [trace for path in options.traces for trace in read_jsonl(path, Trace)]
+    others = [task for source in options.against or () for task in load(source).tasks]
+    tasks = len({trace.task.id for trace in traces})
+    tokenizer = options.tokenizer
+    plan = Plan(
+        traces_sha256=traces_sha256(traces),
+        cuts=options.cuts,
+        history=options.history,
+        timeout=options.timeout,
+        tokenizer=tokenizer,
+        seed=options.seed,
+    )
+    with workers_of(options.workers) as cluster, terminal.demos_progress(tasks) as on_task:
+        card = write_corrections(
+            options.out,
+            plan,
+            traces,
+            others,
+            PythonChecker(Limits(wall=options.timeout)),
+            workers=cluster,
+            count_tokens=None if tokenizer is None else _token_counter(tokenizer),
+            command=given_command(),
+            on_task=on_task,
+        )
+    terminal.console.print(terminal.demos_summary(card.summary))
+    terminal.console.print(f"The card is {options.out.with_suffix('.card.md')}.", soft_wrap=True)
 
 
 def _token_counter(model: str) -> CountTokens:

@@ -72,6 +72,13 @@ ValidateEvery = Annotated[
 Patience = Annotated[
     int, typer.Option(min=1, help="Stop after so many validations without a better one.")
 ]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SOURCE", help="Leave out tasks that are a problem of this source too."),
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
+]
 Renamed = Annotated[
     float,
     typer.Option(

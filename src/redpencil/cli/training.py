@@ -10,6 +10,7 @@ import typer
 
 from redpencil.cli.options import (
     RECIPE,
+    Against,
     Corruptions,
     Decoding,
     IdleTurns,
@@ -194,12 +195,7 @@ def rl(
     renamed: Renamed = 0.0,
     max_turns: MaxTurns = 10,
     idle_turns: IdleTurns = None,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SOURCE", help="Leave out problems of this one too, not only of other splits."
-        ),
-    ] = None,
+    against: Against = None,
     validate: Validate = None,
     validate_every: ValidateEvery = 20,
     patience: Patience = 4,

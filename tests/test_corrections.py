@@ -1,0 +1,103 @@
+"""Corrections: the model's commands as it wrote them, and from there a teacher's that mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from redpencil.checkers import PythonChecker
+from redpencil.corrections import Plan, correct, traces_sha256, write_corrections
+from redpencil.env import EditEnv, EditRules
+from redpencil.errors import UsageError
+from redpencil.files import read_json, read_jsonl
+from redpencil.policy import ScriptedPolicy
+from redpencil.rollout import Episode, rollout
+from redpencil.types import Task, Trace
+
+CHECKER = PythonChecker()
+VAIN = "### REPL 2 >>>    return n + 2"
+WORSE = "### DELL 1"
+GARBLED = "REPL 2: return n * 2"
+RIGHT = "### REPL 2 >>>    return n * 2"
+EXIT = "### EXIT"
+
+
+def played(task: Task, actions: Sequence[str], idle_turns: int | None = None) -> Trace:
+    rules = EditRules(max_turns=len(actions), idle_turns=idle_turns)
+    episode = Episode(EditEnv(task, CHECKER, rules), 7, ("wrong_operator",))
+    (trace,) = rollout([episode], ScriptedPolicy(lambda task: actions, "model"))
+    return trace
+
+
+def corrected(trace: Trace, **options: int) -> list[Trace]:
+    made = list(correct(trace, CHECKER, **options))
+    assert all(isinstance(item, Trace) for item in made)
+    return [item for item in made if isinstance(item, Trace)]
+
+
+def test_the_models_commands_are_given_and_the_teacher_mends_what_they_left(double: Task) -> None:
+    mistakes = [VAIN, WORSE, GARBLED]
+    failed = played(double, mistakes)
+    made = corrected(failed, cuts=9)
+
+    assert [sum(turn.given for turn in trace.turns) for trace in made] == [1, 2, 3]
+    for trace in made:
+        given = [turn for turn in trace.turns if turn.given]
+        taught = [turn.action for turn in trace.turns if not turn.given]
+        assert [turn.action for turn in given] == mistakes[: len(given)]
+        # What the model is shown is what it was shown when it failed.
+        before = [turn.observation for turn in failed.turns[: len(given)]]
+        assert [turn.observation for turn in given] == before
+        assert taught[-2:] == [RIGHT, EXIT] or taught[0].startswith("### REPL 1 >>>def double")
+        assert trace.solved
+        assert (trace.end, trace.policy) == ("exit", "demo:correction")
+        assert (trace.corruptions, trace.seed) == (failed.corruptions, failed.seed)
+
+
+def test_a_cut_is_where_it_is_open_what_comes_next(double: Task) -> None:
+    (made,) = corrected(played(double, [VAIN, EXIT]), cuts=9)
+    assert [turn.action for turn in made.turns] == [VAIN, RIGHT, EXIT]
+    assert corrected(played(double, [VAIN, RIGHT, EXIT]), cuts=9) == []
+    assert corrected(played(double, [EXIT]), cuts=9) == []
+    # Where only a hidden test fails, nothing that the model sees says what is wrong.
+    learned_by_heart = "### REPL 2 >>>    return {2: 4, 5: 10}.get(n)"
+    assert corrected(played(double, [learned_by_heart, EXIT]), cuts=9) == []
+
+
+def test_the_turns_are_drawn_by_the_seed(double: Task) -> None:
+    failed = played(double, [VAIN] * 6)
+    lengths = [len(corrected(failed, seed=seed)[0].turns) for seed in range(60)]
+    assert set(lengths) == {3, 4, 5, 6, 7, 8}
+    assert corrected(failed, seed=3) == corrected(failed, seed=3)
+
+
+def test_they_are_written_with_a_card_and_without_what_is_measured_on(
+    double: Task, tmp_path: Path
+) -> None:
+    solution = "def double(n):\n    return n + n\n"
+    other = msgspec.structs.replace(double, id="other", prompt="Add it.", solution=solution)
+    twin = msgspec.structs.replace(double, id="test/1")
+    traces = [played(double, [VAIN]), played(other, [VAIN, WORSE]), played(other, [WORSE])]
+    path, plan = tmp_path / "corrections.jsonl", Plan(traces_sha256=traces_sha256(traces), cuts=2)
+
+    card = write_corrections(path, plan, traces, [twin], CHECKER)
+
+    assert card.overlapping == {double.id: "test/1"}
+    assert [trace.task.id for trace in read_jsonl(path, Trace)] == ["other"] * 3
+    assert (card.summary.demos, card.summary.tasks) == (3, 1)
+    assert "| corrections of a trace | at most 2 |" in path.with_suffix(".card.md").read_text()
+    assert write_corrections(path, plan, traces, [twin], CHECKER) == card
+    assert read_json(path.with_suffix(".plan.json"), Plan) == plan
+    fewer = Plan(traces_sha256=traces_sha256(traces[:2]), cuts=2)
+    with pytest.raises(UsageError, match="something else"):
+        write_corrections(path, fewer, traces[:2], [twin], CHECKER)
+
+
+def test_only_editing_is_corrected(double: Task, tmp_path: Path) -> None:
+    answer = msgspec.structs.replace(played(double, [VAIN]), method="direct")
+    plan = Plan(traces_sha256="")
+    with pytest.raises(UsageError, match="editing alone can be corrected, not direct"):
+        write_corrections(tmp_path / "c.jsonl", plan, [answer], (), CHECKER)
