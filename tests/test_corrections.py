@@ -43,7 +43,7 @@ def test_the_models_commands_are_given_and_the_teacher_mends_what_they_left(doub
     failed = played(double, mistakes)
     made = corrected(failed, cuts=9)
 
-    assert [sum(turn.given for turn in trace.turns) for trace in made] == [1, 2, 3]
+    assert [sum(turn.given for turn in trace.turns) for trace in made] == [0, 1, 2, 3]
     for trace in made:
         given = [turn for turn in trace.turns if turn.given]
         taught = [turn.action for turn in trace.turns if not turn.given]
@@ -58,19 +58,20 @@ def test_the_models_commands_are_given_and_the_teacher_mends_what_they_left(doub
 
 
 def test_a_cut_is_where_it_is_open_what_comes_next(double: Task) -> None:
-    (made,) = corrected(played(double, [VAIN, EXIT]), cuts=9)
-    assert [turn.action for turn in made.turns] == [VAIN, RIGHT, EXIT]
+    first, second = corrected(played(double, [VAIN, EXIT]), cuts=9)
+    assert [turn.action for turn in first.turns] == [RIGHT, EXIT]
+    assert [turn.action for turn in second.turns] == [VAIN, RIGHT, EXIT]
+    assert corrected(played(double, [EXIT]), cuts=9) == [first]
     assert corrected(played(double, [VAIN, RIGHT, EXIT]), cuts=9) == []
-    assert corrected(played(double, [EXIT]), cuts=9) == []
     # Where only a hidden test fails, nothing that the model sees says what is wrong.
-    learned_by_heart = "### REPL 2 >>>    return {2: 4, 5: 10}.get(n)"
-    assert corrected(played(double, [learned_by_heart, EXIT]), cuts=9) == []
+    by_heart = "### REPL 2 >>>    return {2: 4, 5: 10}.get(n)"
+    assert corrected(played(double, [by_heart, EXIT]), cuts=9) == [first]
 
 
 def test_the_turns_are_drawn_by_the_seed(double: Task) -> None:
     failed = played(double, [VAIN] * 6)
-    lengths = [len(corrected(failed, seed=seed)[0].turns) for seed in range(60)]
-    assert set(lengths) == {3, 4, 5, 6, 7, 8}
+    lengths = [len(corrected(failed, seed=seed)[0].turns) for seed in range(80)]
+    assert set(lengths) == {2, 3, 4, 5, 6, 7, 8}
     assert corrected(failed, seed=3) == corrected(failed, seed=3)
 
 
@@ -86,8 +87,8 @@ def test_they_are_written_with_a_card_and_without_what_is_measured_on(
     card = write_corrections(path, plan, traces, [twin], CHECKER)
 
     assert card.overlapping == {double.id: "test/1"}
-    assert [trace.task.id for trace in read_jsonl(path, Trace)] == ["other"] * 3
-    assert (card.summary.demos, card.summary.tasks) == (3, 1)
+    assert [trace.task.id for trace in read_jsonl(path, Trace)] == ["other"] * 4
+    assert (card.summary.demos, card.summary.tasks) == (4, 1)
     assert "| corrections of a trace | at most 2 |" in path.with_suffix(".card.md").read_text()
     assert write_corrections(path, plan, traces, [twin], CHECKER) == card
     assert read_json(path.with_suffix(".plan.json"), Plan) == plan

@@ -1,9 +1,9 @@
 """Corrections: what a model did in vain, and from there what a teacher does.
 
 Demonstrations show no page that only a model's own mistakes lead to, nor what to do after a command
-that changed nothing. So its failed traces are cut at a turn drawn by chance, and a `Teacher` goes
-on from the page that was left: the model's commands are given, the teacher's are learned (DAgger:
-Ross, Gordon and Bagnell 2011, section 3).
+that changed nothing. So its failed traces are cut before or after a turn drawn by chance, and a
+`Teacher` goes on from the page that was left: the model's commands are given, the teacher's are
+learned (DAgger: Ross, Gordon and Bagnell 2011, section 3).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def correct(
     """Cut a failed trace and let a teacher go on: a trace for each cut, none for a solved one.
 
     Args:
-        cuts: how many different turns it is cut after, at most.
+        cuts: at how many places it is cut, at most; the first is before anything was done.
         seed: of the turns.
 
     Raises:
@@ -155,12 +155,13 @@ def correct(
 
 
 def _places(trace: Trace) -> list[int]:
-    """Numbers of turns after which it is open what comes next."""
+    """After how many of its turns it is open what comes next."""
     if trace.solved or trace.end == "error":
         return []
-    return [
+    after = [
         number
         for number, turn in enumerate(trace.turns, 1)
         if turn.verdict.status is not Status.PASSED
         and (turn.edit is None or turn.edit.command != "EXIT")
     ]
+    return [0, *after]
