@@ -205,10 +205,7 @@ class CorrectionOptions:
     traces: Annotated[list[Path], typer.Argument(help="Files of a model's traces, by `rollout`.")]
     out: Annotated[Path, typer.Option(help="File of traces to write (JSON lines).")]
     cuts: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Corrections of each failed trace, of other pages of it."
-        ),
+        int, typer.Option(min=1, help="Corrections of each failed trace, each from another place.")
     ] = 1
     against: Against = None
     history: History = True
