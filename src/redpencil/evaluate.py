@@ -64,6 +64,8 @@ class Plan(Value, frozen=True):
     """Most tokens of an episode, where the model runs here; one that takes fewer has its own."""
     decoding: Decoding = "free"
     """Which commands could be sampled."""
+    candidates: int = 1
+    """Actions drafted in each turn, of which the likeliest that leads somewhere new is taken."""
     shots: int = 0
     """Solved tasks shown before the one to solve; not in editing."""
     rules: EditRules = msgspec.field(default_factory=EditRules)
@@ -87,8 +89,9 @@ class Plan(Value, frozen=True):
             )
         if self.base_model in BOUNDS and (self.method != "coe" or self.adapter or self.server):
             raise UsageError(f"{self.base_model} only edits, and has neither adapter nor server")
-        if (self.dtype, self.context) != ("auto", CONTEXT) and not _runs_here(self):
-            raise UsageError("--dtype and --context are for a model that runs here")
+        local = self.dtype, self.context, self.candidates
+        if local != ("auto", CONTEXT, 1) and not _runs_here(self):
+            raise UsageError("--dtype, --context and --candidates are for a model that runs here")
         if self.method == "coe" and self.shots:
             raise UsageError("--shots: no solved task is shown before one to edit")
         if self.decoding != "free" and self.method != "coe":
@@ -209,7 +212,11 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
 
         engine = LocalEngine(*weights, context=plan.context)
     return ModelPolicy(
-        engine, plan.base_model, temperature=plan.temperature, decoding=plan.decoding
+        engine,
+        plan.base_model,
+        temperature=plan.temperature,
+        decoding=plan.decoding,
+        candidates=plan.candidates,
     )
 
 

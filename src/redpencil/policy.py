@@ -20,6 +20,8 @@ class Action(NamedTuple):
     logprobs: tuple[float, ...] = ()
     given: bool = False
     """Whether it was put into the policy's mouth: nothing is learned from it."""
+    discarded: int = 0
+    """Tokens sampled for other actions that were weighed against it."""
 
 
 class Session(Protocol):
@@ -125,6 +127,10 @@ class HumanPolicy(FunctionPolicy):
         super().__init__(lambda task, seed: answer, "human")
 
 
+_SEEDS = 1 << 32
+"""Between the seeds of an action's candidates, so that no episode's are another's."""
+
+
 class ModelPolicy:
     """A language model acts through an engine that keeps its context across turns.
 
@@ -141,27 +147,35 @@ class ModelPolicy:
         temperature: float = 1.0,
         top_p: float = 1.0,
         decoding: Decoding = "free",
+        candidates: int = 1,
     ) -> None:
         """Make a policy of an engine.
 
         Args:
             decoding: whether it may sample anything, or commands that the page can take alone.
+            candidates: how many actions are drafted in each turn, the first of them as the
+                temperature says and the others at temperature 1; taken is the likeliest of those
+                that lead somewhere new, as a whole.
 
         Raises:
-            UsageError: the engine cannot constrain what it samples.
+            UsageError: the engine cannot constrain what it samples, or cannot draft more than one
+                action.
         """
         if decoding != "free" and "grammar" not in engine.capabilities:
             raise UsageError("this engine cannot decode by a grammar: use the local engine")
+        if candidates > 1 and not {"fork", "logprobs"} <= engine.capabilities:
+            raise UsageError("this engine cannot weigh several actions: use the local engine")
         self.name = name
         self._engine = engine
         self._temperature = temperature
         self._top_p = top_p
         self._decoding = decoding
+        self._candidates = candidates
         self._acting: dict[int, _Conversation] = {}
 
     @property
     def capacity(self) -> int:
-        return self._engine.capacity
+        return max(1, self._engine.capacity // self._candidates)
 
     def open(self, env: Env, seed: int) -> Session:
         sampling = Sampling(
@@ -177,42 +191,85 @@ class ModelPolicy:
         assert isinstance(session, _Conversation)
         session.observe(observation)
         grammar = session.env.grammar(self._decoding)
-        self._engine.begin(session.handle, session.sampling._replace(grammar=grammar))
-        self._acting[session.handle] = session
+        for handle, sampling in session.draft(self._candidates):
+            self._engine.begin(handle, sampling._replace(grammar=grammar))
+            self._acting[handle] = session
 
     def step(self) -> list[tuple[Session, Outcome]]:
         outcomes: list[tuple[Session, Outcome]] = []
-        for handle, sample in self._engine.step():
+        for handle, drafted in self._engine.step():
             session = self._acting.pop(handle)
-            outcomes.append(
-                (session, session.act(sample) if isinstance(sample, Sample) else sample)
-            )
+            if session.take(handle, drafted):
+                outcomes.append((session, session.choose()))
         return outcomes
 
 
+Drafted = Sample | EngineError | None
+
+
 class _Conversation:
-    """One sequence of the engine."""
+    """One sequence of the engine, and while an action is drafted more than once its forks."""
 
     def __init__(self, engine: Engine, env: Env, sampling: Sampling) -> None:
         self.env = env
-        self.sampling = sampling
-        self.handle = engine.open()
+        self._sampling = sampling
         self._engine = engine
+        self._handle = engine.open()
+        self._drafts: dict[int, Drafted] = {}
+        self._missing: set[int] = set()
         self._ended_line = True
         self._shown: tuple[int, ...] = ()
 
     def observe(self, observation: Observation) -> None:
         if observation.fresh:
-            self._engine.close(self.handle)
-            self.handle = self._engine.open()
+            self._engine.close(self._handle)
+            self._handle = self._engine.open()
             self._ended_line = True
         bare = self.env.chat or self._ended_line
         text = observation.text if bare else f"\n{observation.text}"
-        self._shown = self._engine.show(self.handle, text, chat=self.env.chat)
+        self._shown = self._engine.show(self._handle, text, chat=self.env.chat)
 
-    def act(self, sample: Sample) -> Action:
-        self._ended_line = sample.text.endswith("\n")
-        return Action(self.env.action(sample.text), self._shown, sample.ids, sample.logprobs)
+    def draft(self, count: int) -> list[tuple[int, Sampling]]:
+        """The sequences that an action is to be sampled on, and how."""
+        forks = [self._engine.fork(self._handle) for _ in range(count - 1)]
+        self._missing = {self._handle, *forks}
+        seed = self._sampling.seed
+        others = [
+            (fork, self._sampling._replace(temperature=1.0, seed=seed + number * _SEEDS))
+            for number, fork in enumerate(forks, 1)
+        ]
+        return [(self._handle, self._sampling), *others]
+
+    def take(self, handle: int, drafted: Drafted) -> bool:
+        """Keep what was drafted on a sequence; whether it was the last."""
+        self._missing.remove(handle)
+        self._drafts[handle] = drafted
+        return not self._missing
+
+    def choose(self) -> Outcome:
+        """The action that is taken; of the sequences its own alone stays open."""
+        best = max(self._drafts, key=self._worth)
+        chosen, others = self._drafts.pop(best), self._drafts
+        for handle in others:
+            self._engine.close(handle)
+        self._handle, self._drafts = best, {}
+        if not isinstance(chosen, Sample):
+            return chosen
+        self._ended_line = chosen.text.endswith("\n")
+        return Action(
+            self.env.action(chosen.text),
+            self._shown,
+            chosen.ids,
+            chosen.logprobs,
+            discarded=sum(len(o.ids) for o in others.values() if isinstance(o, Sample)),
+        )
+
+    def _worth(self, handle: int) -> tuple[bool, bool, float]:
+        drafted = self._drafts[handle]
+        if not isinstance(drafted, Sample):
+            return False, False, 0.0
+        return True, self.env.leads_on(self.env.action(drafted.text)), sum(drafted.logprobs)
 
     def close(self) -> None:
-        self._engine.close(self.handle)
+        for handle in {self._handle, *self._drafts, *self._missing}:
+            self._engine.close(handle)

@@ -302,7 +302,7 @@ def _distance(trace: Trace) -> int:
 
 
 def _tokens(turns: Sequence[Turn]) -> int:
-    return sum(len(turn.action_ids) for turn in turns)
+    return sum(turn.tokens for turn in turns)
 
 
 def _share(cases: Sequence[bool]) -> float:

@@ -220,4 +220,5 @@ def _turn(observation: Observation, action: Action, step: Step) -> Turn:
         action_ids=action.action_ids,
         logprobs=action.logprobs,
         given=action.given,
+        discarded=action.discarded,
     )

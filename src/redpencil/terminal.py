@@ -90,7 +90,7 @@ def solved_progress(what: str, total: int) -> Iterator[OnTrace]:
         def on_trace(trace: Trace, sampled: bool) -> None:
             nonlocal solved, tokens
             solved += trace.solved
-            tokens += sum(len(turn.action_ids) for turn in trace.turns) if sampled else 0
+            tokens += sum(turn.tokens for turn in trace.turns) if sampled else 0
             errors.extend([trace.error] if trace.error else [])
             rate = tokens / (time.perf_counter() - started)
             advance(f"{solved} solved" + (f", {rate:.0f} tokens/s" if tokens else ""))

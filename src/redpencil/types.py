@@ -128,6 +128,13 @@ class Turn(Value, frozen=True):
     """Log-probability of each action id under the sampling policy, at temperature 1."""
     given: bool = False
     """Whether the action was put into the policy's mouth, and nothing is learned from it."""
+    discarded: int = 0
+    """Tokens sampled for other actions that were weighed against this one."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens sampled in this turn, in whatever became of them."""
+        return len(self.action_ids) + self.discarded
 
 
 End = Literal["exit", "solved", "truncated", "cut_short", "error"]

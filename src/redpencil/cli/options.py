@@ -79,6 +79,14 @@ Against = Annotated[
 Tokenizer = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Count tokens, by this model's tokenizer.")
 ]
+Candidates = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Draft so many commands in each turn, and take the likeliest that leads to a page not "
+        "seen before.",
+    ),
+]
 Renamed = Annotated[
     float,
     typer.Option(

@@ -14,6 +14,7 @@ import typer
 from redpencil.cli.options import (
     Adapter,
     BudgetTokens,
+    Candidates,
     Context,
     Corruptions,
     Decoding,
@@ -75,6 +76,7 @@ class EvalOptions:
     dtype: Dtype = "auto"
     context: Context = 2048
     decoding: Decoding = "free"
+    candidates: Candidates = 1
     limit: Limit = None
     variants: Variants = 1
     corruptions: Corruptions = "1-3"
@@ -106,6 +108,7 @@ class EvalOptions:
             dtype=self.dtype,
             context=self.context,
             decoding=self.decoding,
+            candidates=self.candidates,
             rules=msgspec.structs.replace(
                 rules,
                 max_turns=self.max_turns,

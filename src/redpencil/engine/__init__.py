@@ -53,6 +53,9 @@ class Engine(Protocol):
     def open(self) -> int:
         """A new empty sequence."""
 
+    def fork(self, handle: int) -> int:
+        """A new sequence with the same context, computed once where `fork` is declared."""
+
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
         """Put text that the model did not write at the sequence's end.
 

@@ -82,6 +82,11 @@ class ServerEngine:
         self._contexts[handle] = []
         return handle
 
+    def fork(self, handle: int) -> int:
+        fork = self.open()
+        self._contexts[fork] = self._contexts[handle][:]
+        return fork
+
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
         if chat and self._dialect != "chat":
             raise UsageError(f"a model is asked directly in the chat dialect, not {self._dialect}")

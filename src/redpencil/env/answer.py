@@ -87,6 +87,9 @@ class _Answering:
     def grammar(self, decoding: Decoding) -> str | None:
         return None
 
+    def leads_on(self, action: str) -> bool:
+        return True
+
     def step(self, action: str) -> Step:
         page = editor.load_page(self.program(action))
         verdict = judge(self._checker, page, self.task)

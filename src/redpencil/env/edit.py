@@ -58,6 +58,13 @@ class EditEnv:
             return None
         return editor.grammar(self._page, self._seen if decoding == "new-pages" else ())
 
+    def leads_on(self, action: str) -> bool:
+        try:
+            edit = editor.parse(action)
+            return edit.command == "EXIT" or editor.apply(self._page, edit) not in self._seen
+        except (ParseError, ApplyError):
+            return False
+
     def reset(self) -> Observation:
         self._turns = self._idle = 0
         self._page = broken_page(self.task)

@@ -93,6 +93,9 @@ class Env(Protocol):
     def grammar(self, decoding: Decoding) -> str | None:
         """What the next action has to be; None where it may be anything."""
 
+    def leads_on(self, action: str) -> bool:
+        """Whether an action would end the episode or lead to where it has not been."""
+
     def reset(self) -> Observation:
         """Start the episode.
 

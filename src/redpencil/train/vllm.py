@@ -60,6 +60,11 @@ class VllmEngine:
         self._sequences[self._opened] = []
         return self._opened
 
+    def fork(self, handle: int) -> int:
+        fork = self.open()
+        self._sequences[fork] = self._sequences[handle][:]
+        return fork
+
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
         if chat:
             raise UsageError("vLLM is only used for editing, which needs no chat template")
