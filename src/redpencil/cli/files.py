@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redpencil.cli.options import Adapter, Decoding, MaxTurns, Model, Tests, Timeout
+from redpencil.cli.options import (
+    Adapter,
+    Candidates,
+    Decoding,
+    MaxTurns,
+    Model,
+    Tests,
+    Timeout,
+)
 from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ def repair(
     max_turns: MaxTurns = 10,
     timeout: Timeout = 10.0,
     decoding: Decoding = "free",
+    candidates: Candidates = 8,
     write: Annotated[bool, typer.Option("--write", help="Write the repair to the file.")] = False,
 ) -> None:
     """Repair a program so that it passes tests, and print a diff."""
@@ -80,7 +89,13 @@ def repair(
 
         engine = LocalEngine(*weights)
         policies = (
-            ModelPolicy(engine, model, temperature=0.0 if attempt == 0 else 0.8, decoding=decoding)
+            ModelPolicy(
+                engine,
+                model,
+                temperature=0.0 if attempt == 0 else 0.8,
+                decoding=decoding,
+                candidates=candidates,
+            )
             for attempt in range(attempts)
         )
         with terminal.progress("Repair", attempts) as advance:
