@@ -127,4 +127,6 @@ def test_an_engine_that_cannot_weigh_them_is_refused() -> None:
     engine.capabilities = frozenset({"fork"})
     with pytest.raises(UsageError, match="cannot weigh several actions"):
         ModelPolicy(engine, "written", candidates=2)
+    with pytest.raises(UsageError, match="9 candidates are more than the 8 sequences"):
+        ModelPolicy(Written([]), "written", candidates=9)
     assert ModelPolicy(Written([]), "written", candidates=3).capacity == 2

@@ -158,13 +158,18 @@ class ModelPolicy:
                 that lead somewhere new, as a whole.
 
         Raises:
-            UsageError: the engine cannot constrain what it samples, or cannot draft more than one
-                action.
+            UsageError: the engine cannot constrain what it samples, or cannot weigh so many
+                candidates.
         """
         if decoding != "free" and "grammar" not in engine.capabilities:
             raise UsageError("this engine cannot decode by a grammar: use the local engine")
         if candidates > 1 and not {"fork", "logprobs"} <= engine.capabilities:
             raise UsageError("this engine cannot weigh several actions: use the local engine")
+        if candidates > engine.capacity:
+            raise UsageError(
+                f"{candidates} candidates are more than the {engine.capacity} sequences that this "
+                "engine can hold: take fewer, or a smaller context"
+            )
         self.name = name
         self._engine = engine
         self._temperature = temperature
@@ -175,7 +180,7 @@ class ModelPolicy:
 
     @property
     def capacity(self) -> int:
-        return max(1, self._engine.capacity // self._candidates)
+        return self._engine.capacity // self._candidates
 
     def open(self, env: Env, seed: int) -> Session:
         sampling = Sampling(
