@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from redpencil.files import write_jsonl
+from redpencil.files import read_jsonl, write_jsonl
 from redpencil.results import read_results
-from redpencil.types import Task
+from redpencil.types import Task, Trace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -264,6 +264,21 @@ def test_demos_are_written_with_a_card(redpencil: Run, tmp_path: Path) -> None:
     assert redpencil(*command).returncode == 0
     one_line_error(redpencil(*command, "--seed", 1), "holds traces of something else")
     assert out.read_bytes() == lines
+
+
+def test_failed_traces_are_corrected(redpencil: Run, tmp_path: Path) -> None:
+    failed, out = tmp_path / "failed.jsonl", tmp_path / "more.jsonl"
+    source = ("builtin:validation", "--limit", 6, "--renamed", 1, "--max-turns", 3)
+    bound = ("--model", "random-edit", "--samples", 1, "--temperature", 0)
+    played = redpencil("rollout", *source, *bound, "--out", failed)
+    assert played.returncode == 0, played.stderr
+    corrected = redpencil("corrections", failed, "--against", "builtin:test", "--out", out)
+    assert corrected.returncode == 0, corrected.stderr
+    assert "demonstrations of" in corrected.stdout
+    taught = [turn for trace in read_jsonl(out, Trace) for turn in trace.turns if not turn.given]
+    assert len(taught) >= 6
+    missing = redpencil("corrections", tmp_path / "no.jsonl", "--out", out)
+    one_line_error(missing, "no.jsonl")
 
 
 def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path) -> None:

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
-from redpencil.corrections import Plan, correct, traces_sha256, write_corrections
+from redpencil.corrections import Plan, correct, correction_set
+from redpencil.dataset import write_demos
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import UsageError
-from redpencil.files import read_json, read_jsonl
+from redpencil.files import read_jsonl, sha256
 from redpencil.policy import ScriptedPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Task, Trace
@@ -25,9 +26,9 @@ RIGHT = "### REPL 2 >>>    return n * 2"
 EXIT = "### EXIT"
 
 
-def played(task: Task, actions: Sequence[str], idle_turns: int | None = None) -> Trace:
-    rules = EditRules(max_turns=len(actions), idle_turns=idle_turns)
-    episode = Episode(EditEnv(task, CHECKER, rules), 7, ("wrong_operator",))
+def played(task: Task, actions: Sequence[str]) -> Trace:
+    env = EditEnv(task, CHECKER, EditRules(max_turns=len(actions)))
+    episode = Episode(env, 7, ("wrong_operator",))
     (trace,) = rollout([episode], ScriptedPolicy(lambda task: actions, "model"))
     return trace
 
@@ -82,23 +83,28 @@ def test_they_are_written_with_a_card_and_without_what_is_measured_on(
     other = msgspec.structs.replace(double, id="other", prompt="Add it.", solution=solution)
     twin = msgspec.structs.replace(double, id="test/1")
     traces = [played(double, [VAIN]), played(other, [VAIN, WORSE]), played(other, [WORSE])]
-    path, plan = tmp_path / "corrections.jsonl", Plan(traces_sha256=traces_sha256(traces), cuts=2)
+    path = tmp_path / "corrections.jsonl"
 
-    card = write_corrections(path, plan, traces, [twin], CHECKER)
+    def plan(some: list[Trace]) -> Plan:
+        return Plan(traces_sha256=sha256(some), cuts=2)
+
+    made = correction_set(plan(traces), traces, [twin], CHECKER)
+    card = write_demos(path, made)
 
     assert card.overlapping == {double.id: "test/1"}
     assert [trace.task.id for trace in read_jsonl(path, Trace)] == ["other"] * 4
     assert (card.summary.demos, card.summary.tasks) == (4, 1)
     assert "| corrections of a trace | at most 2 |" in path.with_suffix(".card.md").read_text()
-    assert write_corrections(path, plan, traces, [twin], CHECKER) == card
-    assert read_json(path.with_suffix(".plan.json"), Plan) == plan
-    fewer = Plan(traces_sha256=traces_sha256(traces[:2]), cuts=2)
+    assert write_demos(path, made) == card
+    fewer = correction_set(plan(traces[:2]), traces[:2], [twin], CHECKER)
     with pytest.raises(UsageError, match="something else"):
-        write_corrections(path, fewer, traces[:2], [twin], CHECKER)
+        write_demos(path, fewer)
 
 
-def test_only_editing_is_corrected(double: Task, tmp_path: Path) -> None:
-    answer = msgspec.structs.replace(played(double, [VAIN]), method="direct")
+def test_only_editing_that_failed_is_corrected(double: Task) -> None:
     plan = Plan(traces_sha256="")
+    answer = msgspec.structs.replace(played(double, [VAIN]), method="direct")
     with pytest.raises(UsageError, match="editing alone can be corrected, not direct"):
-        write_corrections(tmp_path / "c.jsonl", plan, [answer], (), CHECKER)
+        correction_set(plan, [answer], (), CHECKER)
+    with pytest.raises(UsageError, match="none of the 1 traces failed"):
+        correction_set(plan, [played(double, [RIGHT, EXIT])], (), CHECKER)

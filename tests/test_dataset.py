@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
-from redpencil.dataset import Card, Plan, write_demos
+from redpencil.dataset import Card, Plan, demo_set, write_demos
 from redpencil.errors import UsageError
 from redpencil.files import read_json, read_jsonl
 from redpencil.parallel import Threads
@@ -45,7 +45,9 @@ def write(folder: Path, stop_after: int | None = None, workers: int = 2) -> dict
     folder.mkdir(exist_ok=True)
     path = folder / "demos.jsonl"
     threads = Threads(workers)
-    write_demos(path, plan_of(), TASKS, (), PythonChecker(), workers=threads, on_task=on_task)
+    write_demos(
+        path, demo_set(plan_of(), TASKS, (), PythonChecker()), workers=threads, on_task=on_task
+    )
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -74,7 +76,7 @@ def test_neither_threads_nor_interruptions_change_a_byte(made: Path, tmp_path: P
 
 def test_the_card_counts(made: Path) -> None:
     traces = read_jsonl(made, Trace)
-    card = read_json(made.with_suffix(".json"), Card[Plan])
+    card = read_json(made.with_suffix(".json"), Card)
     summary = card.summary
     assert summary.demos == len(traces) == sum(summary.turns.values()) > 15
     assert summary.tasks == len(TASKS)
@@ -102,7 +104,7 @@ def test_tokens_are_counted_where_a_tokenizer_is_named(
 
     plan = plan_of(tokenizer="tiny")
     path, count = tmp_path / "demos.jsonl", _token_counter(str(tiny_model))
-    card = write_demos(path, plan, TASKS, (), PythonChecker(), count_tokens=count)
+    card = write_demos(path, demo_set(plan, TASKS, (), PythonChecker()), count_tokens=count)
     tokenizer = load_tokenizer(str(tiny_model))
 
     traces = read_jsonl(path, Trace)
@@ -126,7 +128,7 @@ def test_problems_of_other_splits_are_left_out_and_named(tmp_path: Path) -> None
         TASKS[0], id="other/1", prompt="Else.", solution=(TASKS[0].solution or "") + "# a copy\n"
     )
     path = tmp_path / "demos.jsonl"
-    card = write_demos(path, plan_of(per_task=1), TASKS, [copy], PythonChecker())
+    card = write_demos(path, demo_set(plan_of(per_task=1), TASKS, [copy], PythonChecker()))
     assert card.overlapping == {TASKS[0].id: "other/1"}
     assert TASKS[0].id not in {trace.task.id for trace in read_jsonl(path, Trace)}
     assert f"{TASKS[0].id} is other/1" in path.with_suffix(".card.md").read_text()
@@ -137,11 +139,11 @@ def test_a_task_whose_solution_fails_is_counted(tmp_path: Path, double: Task) ->
     right = msgspec.structs.replace(double, id="right", program=None)
     path = tmp_path / "demos.jsonl"
     plan = plan_of([wrong, right], per_task=2)
-    card = write_demos(path, plan, [wrong, right], (), PythonChecker())
+    card = write_demos(path, demo_set(plan, [wrong, right], (), PythonChecker()))
     assert card.summary.tasks == 1
     assert card.summary.drops["no_solution"] == 1  # type: ignore[index]
     with pytest.raises(UsageError, match="no demonstration could be made"):
-        write_demos(tmp_path / "none.jsonl", plan, [wrong], (), PythonChecker())
+        write_demos(tmp_path / "none.jsonl", demo_set(plan, [wrong], (), PythonChecker()))
     assert not list(tmp_path.glob("none*"))
 
 

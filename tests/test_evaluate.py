@@ -98,6 +98,16 @@ def test_programs_that_pass_are_left_out_and_wrong_solutions_named(double: Task)
     assert choose(plan, tasks[:1], CHECKER).remarks == []
 
 
+def test_solutions_get_other_names_where_the_plan_says_so() -> None:
+    tasks = load("builtin:validation").tasks[:6]
+    plain = choose(Plan("coe", "builtin:validation", "scripted"), tasks, CHECKER).broken
+    other = choose(Plan("coe", "builtin:validation", "scripted", renamed=1), tasks, CHECKER).broken
+    assert [item.task.id for item in other] == [item.task.id for item in plain]
+    pairs = list(zip(plain, other, strict=True))
+    assert all(item.task.solution in {t.solution for t in tasks} for item in plain)
+    assert sum(a.task.solution != b.task.solution for a, b in pairs) >= 4
+
+
 def write_adapter(folder: Path, weights: bytes) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "adapter_config.json").write_text("{}")

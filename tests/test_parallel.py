@@ -22,7 +22,7 @@ import pytest
 
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
-from redpencil.dataset import write_demos
+from redpencil.dataset import demo_set, write_demos
 from redpencil.demos import broken_variants
 from redpencil.env import EditEnv
 from redpencil.errors import ClusterError, DataError, MissingDependency, UsageError
@@ -165,8 +165,8 @@ def test_demos_by_ray_are_the_same_to_the_byte(
     ray, threads, killed = (tmp_path / name for name in ("ray", "threads", "killed"))
     killed.mkdir()
     checker = deadly(killed, TASKS[2].id, deaths)
-    write_demos(ray / "demos.jsonl", plan, TASKS, (), checker, workers=cluster)
-    write_demos(threads / "demos.jsonl", plan, TASKS, (), PythonChecker(LIMITS))
+    write_demos(ray / "demos.jsonl", demo_set(plan, TASKS, (), checker), workers=cluster)
+    write_demos(threads / "demos.jsonl", demo_set(plan, TASKS, (), PythonChecker(LIMITS)))
     assert len(list(killed.iterdir())) == deaths
     for path in threads.iterdir():
         assert (ray / path.name).read_bytes() == path.read_bytes()
@@ -196,7 +196,7 @@ def test_work_that_always_kills_is_given_up(cluster: Cluster, tmp_path: Path) ->
     checker = deadly(tmp_path, TASKS[1].id, 9)
     path = tmp_path / "demos.jsonl"
     with pytest.raises(ClusterError, match="3 workers died over the same work"):
-        write_demos(path, plan, TASKS, (), checker, workers=cluster)
+        write_demos(path, demo_set(plan, TASKS, (), checker), workers=cluster)
     assert len(path.with_suffix(".partial.jsonl").read_bytes().splitlines()) == 1
 
 

@@ -8,28 +8,23 @@ learned (DAgger: Ross, Gordon and Bagnell 2011, section 3).
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
-
-import msgspec
 
 from redpencil.checkers import Checker
-from redpencil.dataset import Card, Count, CountTokens, SetPlan, TaskDemos, write_set
+from redpencil.dataset import Count, DemoSet, TaskDemos
 from redpencil.demos import Broken, Drop, Teacher, demonstration
 from redpencil.env import EditRules, repairing
 from redpencil.errors import UsageError
-from redpencil.parallel import Workers
 from redpencil.policy import FunctionPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.tasks.overlap import disjoint
-from redpencil.types import Status, Task, Trace
+from redpencil.types import Status, Task, Trace, Value
 
 
-class Plan(SetPlan, frozen=True, kw_only=True):
+class Plan(Value, frozen=True, kw_only=True):
     """What a set of corrections is made of."""
 
     traces_sha256: str
@@ -44,71 +39,40 @@ class Plan(SetPlan, frozen=True, kw_only=True):
     tokenizer: str | None = None
     """The model whose tokens are counted; None counts none."""
 
-    @property
-    def facts(self) -> dict[str, str]:
-        return {
-            "traces": f"sha256 `{self.traces_sha256[:16]}`",
-            "corrections of a trace": f"at most {self.cuts}",
-            "seed": str(self.seed),
-            "time limit of a run": f"{self.timeout:g} s",
-            "tokens are those of": self.tokenizer or "no --tokenizer",
-        }
 
-
-def traces_sha256(traces: Sequence[Trace]) -> str:
-    """A digest of traces, in their order."""
-    digest = hashlib.sha256()
-    for trace in traces:
-        digest.update(msgspec.json.encode(trace))
-    return digest.hexdigest()
-
-
-def write_corrections(
-    path: Path,
-    plan: Plan,
-    traces: Sequence[Trace],
-    others: Sequence[Task],
-    checker: Checker,
-    *,
-    workers: Workers | None = None,
-    count_tokens: CountTokens | None = None,
-    command: str = "",
-    on_task: Callable[[int], None] = lambda demos: None,
-) -> Card[Plan]:
-    """Write the corrections of failed traces, and their card beside them.
+def correction_set(
+    plan: Plan, traces: Sequence[Trace], others: Sequence[Task], checker: Checker
+) -> DemoSet[list[Trace]]:
+    """The corrections of failed traces by a plan.
 
     Args:
-        path: of the corrections; the other files lie beside it, as for `dataset.write_demos`.
         others: tasks that must not be inside; the traces of the same problems are left out.
-        workers: do the tasks; None is a thread for each core.
-        count_tokens: counts those of the plan's tokenizer.
-        on_task: told how many corrections each task gave, those made earlier too.
 
     Raises:
-        UsageError: a trace is not of editing or its task has no solution, the file holds something
-            else, or there is nothing to correct.
-        SandboxError: the checker could not judge a page.
-        ClusterError: the workers' machines failed.
+        UsageError: a trace is not of editing, or none can be corrected.
     """
     if strange := next((trace for trace in traces if trace.method != "coe"), None):
         raise UsageError(f"{strange.task.id}: editing alone can be corrected, not {strange.method}")
+    if not any(map(_places, traces)):
+        raise UsageError(f"none of the {len(traces)} traces failed: there is nothing to correct")
     _, overlapping = disjoint((trace.task for trace in traces), others)
     left_out = {task.id: other.id for task, other in overlapping}
     by_task: dict[str, list[Trace]] = defaultdict(list)
     for trace in traces:
         if trace.task.id not in left_out:
             by_task[trace.task.id].append(trace)
-    return write_set(
-        path,
+    return DemoSet(
         plan,
-        Card[Plan],
+        {
+            "traces": f"sha256 `{plan.traces_sha256[:16]}`",
+            "corrections of a trace": f"at most {plan.cuts}",
+            "seed": str(plan.seed),
+            "time limit of a run": f"{plan.timeout:g} s",
+            "tokens are those of": plan.tokenizer or "no --tokenizer",
+        },
         by_task,
         partial(_of_task, plan=plan, checker=checker),
-        overlapping=left_out,
-        workers=workers,
-        count_tokens=count_tokens,
-        command=command,
-        on_task=on_task,
+        left_out,
     )
 
 
@@ -138,20 +102,23 @@ def correct(
         UsageError: the task has no solution.
         SandboxError: the checker could not judge a page.
     """
-    rules = rules or EditRules()
-    commands = [turn.action for turn in trace.turns]
-    rng = random.Random(f"{seed}:{trace.seed}:{trace.task.id}:{trace.task.program}")
     places = _places(trace)
+    rng = random.Random(f"{seed}:{trace.seed}:{trace.task.id}:{trace.task.program}")
     for place in sorted(rng.sample(places, min(cuts, len(places)))):
+        yield _gone_on(trace, place, checker, rules or EditRules())
 
-        def teacher(task: Task, seed: int, first: list[str] = commands[:place]) -> Teacher:
-            return Teacher(Broken(task, (), ()), "direct", first=first)
 
-        env = repairing("coe", trace.task, checker, rules)
-        episode = Episode(env, trace.seed, trace.corruptions)
-        policy = FunctionPolicy(teacher, "demo:correction")
-        for played in rollout([episode], policy, checkers=1):
-            yield demonstration(played)
+def _gone_on(trace: Trace, place: int, checker: Checker, rules: EditRules) -> Trace | Drop:
+    """The trace's first turns, so many of them, and from there the teacher's."""
+    first = [turn.action for turn in trace.turns[:place]]
+
+    def teacher(task: Task, seed: int) -> Teacher:
+        return Teacher(Broken(task, (), ()), "direct", first=first)
+
+    env = repairing("coe", trace.task, checker, rules)
+    episode = Episode(env, trace.seed, trace.corruptions)
+    (played,) = rollout([episode], FunctionPolicy(teacher, "demo:correction"), checkers=1)
+    return demonstration(played)
 
 
 def _places(trace: Trace) -> list[int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -40,6 +40,8 @@ from redpencil.types import Task, Trace, Value
 
 CountTokens = Callable[[Sequence[str]], int]
 """How many tokens the texts have, each encoded on its own."""
+
+Item = TypeVar("Item")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -71,16 +73,7 @@ class DemosRecipe(Value, frozen=True):
     that hang would else take most of the time there is."""
 
 
-class SetPlan(Value, frozen=True):
-    """What any set of demonstrations is made of."""
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What the card says of it."""
-        raise NotImplementedError
-
-
-class Plan(DemosRecipe, SetPlan, frozen=True, kw_only=True):
+class Plan(DemosRecipe, frozen=True, kw_only=True):
     """What a set of demonstrations is made of."""
 
     tasks_sha256: str
@@ -89,20 +82,6 @@ class Plan(DemosRecipe, SetPlan, frozen=True, kw_only=True):
     tokenizer: str | None = None
     """The model whose tokens are counted; None counts none."""
 
-    @property
-    def facts(self) -> dict[str, str]:
-        return {
-            "tasks": f"`{self.tasks}`, sha256 `{self.tasks_sha256[:16]}`",
-            "corruptions a program": "{} to {}, `{}`".format(*self.corruptions, self.kinds),
-            "seed": str(self.seed),
-            "time limit of a run": f"{self.timeout:g} s",
-            "tokens are those of": self.tokenizer or "no --tokenizer",
-        }
-
-
-P = TypeVar("P", bound=SetPlan)
-T = TypeVar("T")
-
 
 class TaskDemos(Value, frozen=True):
     """All that is made of one task."""
@@ -110,6 +89,21 @@ class TaskDemos(Value, frozen=True):
     task: str
     traces: tuple[Trace, ...]
     drops: dict[Drop, int]
+
+
+class DemoSet(NamedTuple, Generic[Item]):
+    """A set of demonstrations that can be made."""
+
+    plan: Value
+    """What it is made of."""
+    facts: dict[str, str]
+    """What the card says of the plan."""
+    items: Mapping[str, Item]
+    """What those of each task are made of, by the task's id."""
+    make: Callable[[Item], TaskDemos]
+    """Makes those of a task, replayed; they depend on its item alone."""
+    overlapping: dict[str, str]
+    """Tasks left out, each with the task of another split that is the same problem."""
 
 
 class Summary(Value, frozen=True):
@@ -139,11 +133,11 @@ class Summary(Value, frozen=True):
     """Demonstrations whose broken program, spacing apart, is that of another task too; kept."""
 
 
-class Card(Value, Generic[P], frozen=True):
+class Card(Value, frozen=True):
     """`demos.json`: a set of demonstrations, and how it was made."""
 
     summary: Summary
-    plan: P
+    plan: dict[str, Any]
     overlapping: dict[str, str]
     """Tasks left out, each with the task of another split that is the same problem."""
     sha256: str
@@ -260,23 +254,45 @@ def make_demos(
     return TaskDemos(task.id, tuple(traces), dict(breaker.drops))
 
 
+def demo_set(
+    plan: Plan, tasks: Sequence[Task], others: Sequence[Task], checker: Checker
+) -> DemoSet[Task]:
+    """The demonstrations of tasks by a plan.
+
+    Args:
+        others: tasks that must not be inside; a task that is the same problem is left out.
+    """
+    kept, overlapping = disjoint(tasks, others)
+    return DemoSet(
+        plan,
+        {
+            "tasks": f"`{plan.tasks}`, sha256 `{plan.tasks_sha256[:16]}`",
+            "corruptions a program": "{} to {}, `{}`".format(*plan.corruptions, plan.kinds),
+            "seed": str(plan.seed),
+            "time limit of a run": f"{plan.timeout:g} s",
+            "tokens are those of": plan.tokenizer or "no --tokenizer",
+        },
+        {task.id: task for task in kept},
+        partial(
+            make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
+        ),
+        {task.id: other.id for task, other in overlapping},
+    )
+
+
 def write_demos(
     path: Path,
-    plan: Plan,
-    tasks: Sequence[Task],
-    others: Sequence[Task],
-    checker: Checker,
+    demos: DemoSet[Item],
     *,
     workers: Workers | None = None,
     count_tokens: CountTokens | None = None,
     command: str = "",
     on_task: Callable[[int], None] = lambda demos: None,
-) -> Card[Plan]:
-    """Make the demonstrations of a plan, and their card beside them.
+) -> Card:
+    """Make a set of demonstrations, and their card beside them.
 
     Args:
         path: of the traces; the other files lie beside it.
-        others: tasks that must not be inside; a task that is the same problem is left out.
         workers: do the tasks, which changes nothing but the time it takes; None is a thread for
             each core.
         count_tokens: counts those of the plan's tokenizer.
@@ -287,59 +303,16 @@ def write_demos(
         SandboxError: the checker could not judge a program.
         ClusterError: the workers' machines failed.
     """
-    kept, overlapping = disjoint(tasks, others)
-    make = partial(
-        make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
-    )
-    return write_set(
-        path,
-        plan,
-        Card[Plan],
-        {task.id: task for task in kept},
-        make,
-        overlapping={task.id: other.id for task, other in overlapping},
-        workers=workers,
-        count_tokens=count_tokens,
-        command=command,
-        on_task=on_task,
-    )
-
-
-def write_set(
-    path: Path,
-    plan: P,
-    card_type: type[Card[P]],
-    items: Mapping[str, T],
-    make: Callable[[T], TaskDemos],
-    *,
-    overlapping: dict[str, str],
-    workers: Workers | None = None,
-    count_tokens: CountTokens | None = None,
-    command: str = "",
-    on_task: Callable[[int], None] = lambda demos: None,
-) -> Card[P]:
-    """Write a set of demonstrations task by task, and its card beside it.
-
-    Args:
-        card_type: of the card, as it is read where everything has been made already.
-        items: what the demonstrations of each task are made of, by the task's id.
-        make: makes them; they depend on the item alone.
-        overlapping: what was left out, see `Card`.
-
-    Raises:
-        UsageError: the file holds something else, or no demonstration can be made.
-        ClusterError: the workers' machines failed.
-    """
-    claim(path, plan)
+    claim(path, demos.plan)
     pieces = path.with_suffix(".partial.jsonl")
     if path.with_suffix(".json").exists():
         pieces.unlink(missing_ok=True)
-        return read_json(path.with_suffix(".json"), card_type)
+        return read_json(path.with_suffix(".json"), Card)
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
-    for demos in done.values():
-        on_task(demos)
-    missing = [item for task, item in items.items() if task not in done]
-    for piece in (workers or Threads()).in_order(make, missing):
+    for count in done.values():
+        on_task(count)
+    missing = [item for task, item in demos.items.items() if task not in done]
+    for piece in (workers or Threads()).in_order(demos.make, missing):
         append_jsonl(pieces, [piece])
         done[piece.task] = len(piece.traces)
         on_task(len(piece.traces))
@@ -349,26 +322,27 @@ def write_set(
         raise UsageError(f"no demonstration could be made for {path}")
     tally = Tally(count_tokens)
     write_jsonl(path, _counted(_pieces(pieces), tally))
-    card = card_type(
+    card = Card(
         summary=tally.summary(),
-        plan=plan,
-        overlapping=overlapping,
+        plan=msgspec.to_builtins(demos.plan),
+        overlapping=demos.overlapping,
         sha256=_sha256(path),
         command=command,
         versions=provenance.versions(),
         git_commit=provenance.git_commit(),
     )
     with atomic_write(path.with_suffix(".card.md")) as file:
-        file.write(card_text(card, path.name).encode())
+        file.write(card_text(card, demos.facts, path.name).encode())
     write_json(path.with_suffix(".json"), card)
     pieces.unlink()
     return card
 
 
-def card_text(card: Card[P], name: str) -> str:
+def card_text(card: Card, made_of: Mapping[str, str], name: str) -> str:
     """The card in Markdown.
 
     Args:
+        made_of: what there is to say of the plan.
         name: of the file of traces.
     """
     summary = card.summary
@@ -381,7 +355,7 @@ def card_text(card: Card[P], name: str) -> str:
         "characters": f"{summary.characters:,}, of them {summary.action_characters:,} to learn",
         "tokens": tokens,
         "same broken program in two tasks": f"{summary.shared_programs:,} demonstrations, kept",
-        **card.plan.facts,
+        **made_of,
         "sha256": f"`{card.sha256}`",
         "made by": f"`{card.command}`",
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),

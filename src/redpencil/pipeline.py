@@ -14,7 +14,7 @@ import msgspec
 from redpencil import demos, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
-from redpencil.dataset import write_demos
+from redpencil.dataset import demo_set, write_demos
 from redpencil.env import Method
 from redpencil.evaluate import Plan, choose, evaluate
 from redpencil.files import read_json, read_jsonl
@@ -36,15 +36,10 @@ def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path) -> Path:
         tasks_sha256=tasks_sha256(tasks),
         seed=recipe.seed,
     )
-    with terminal.demos_progress(len(tasks)) as on_task:
-        card = write_demos(
-            path,
-            plan,
-            tasks,
-            load_other_splits(recipe.demos.tasks),
-            PythonChecker(Limits(wall=recipe.demos.timeout)),
-            on_task=on_task,
-        )
+    others = load_other_splits(recipe.demos.tasks)
+    demos = demo_set(plan, tasks, others, PythonChecker(Limits(wall=plan.timeout)))
+    with terminal.demos_progress(len(demos.items)) as on_task:
+        card = write_demos(path, demos, on_task=on_task)
     terminal.console.print(terminal.demos_summary(card.summary), style="dim")
     return path
 

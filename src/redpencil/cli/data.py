@@ -34,7 +34,7 @@ from redpencil.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from redpencil.dataset import CountTokens
+    from redpencil.dataset import CountTokens, DemoSet, Item
     from redpencil.evaluate import Plan as EvalPlan
     from redpencil.types import Task
 
@@ -161,7 +161,7 @@ def demos(
     """
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.dataset import Plan, write_demos
+    from redpencil.dataset import Plan, demo_set
     from redpencil.sandbox import Limits
     from redpencil.tasks import load, load_other_splits, tasks_sha256
 
@@ -182,20 +182,8 @@ def demos(
         timeout=timeout,
         tokenizer=tokenizer,
     )
-    with workers_of(workers) as cluster, terminal.demos_progress(len(found.tasks)) as on_task:
-        card = write_demos(
-            out,
-            plan,
-            found.tasks,
-            load_other_splits(source),
-            PythonChecker(Limits(wall=timeout)),
-            workers=cluster,
-            count_tokens=None if tokenizer is None else _token_counter(tokenizer),
-            command=given_command(),
-            on_task=on_task,
-        )
-    terminal.console.print(terminal.demos_summary(card.summary))
-    terminal.console.print(f"The card is {out.with_suffix('.card.md')}.", soft_wrap=True)
+    others, checker = load_other_splits(source), PythonChecker(Limits(wall=timeout))
+    _write(out, demo_set(plan, found.tasks, others, checker), tokenizer, workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,40 +210,44 @@ def corrections(options: CorrectionOptions) -> None:
     The model's commands are shown, the teacher's are learned. The same command again goes on where
     it stopped. A card of what was made lies beside the file.
     """
-    from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.corrections import Plan, traces_sha256, write_corrections
-    from redpencil.files import read_jsonl
+    from redpencil.corrections import Plan, correction_set
+    from redpencil.files import read_jsonl, sha256
     from redpencil.sandbox import Limits
     from redpencil.tasks import load
     from redpencil.types import Trace
 
     traces = [trace for path in options.traces for trace in read_jsonl(path, Trace)]
     others = [task for source in options.against or () for task in load(source).tasks]
-    tasks = len({trace.task.id for trace in traces})
-    tokenizer = options.tokenizer
     plan = Plan(
-        traces_sha256=traces_sha256(traces),
+        traces_sha256=sha256(traces),
         cuts=options.cuts,
         history=options.history,
         timeout=options.timeout,
-        tokenizer=tokenizer,
+        tokenizer=options.tokenizer,
         seed=options.seed,
     )
-    with workers_of(options.workers) as cluster, terminal.demos_progress(tasks) as on_task:
-        card = write_corrections(
-            options.out,
-            plan,
-            traces,
-            others,
-            PythonChecker(Limits(wall=options.timeout)),
+    checker = PythonChecker(Limits(wall=options.timeout))
+    demos = correction_set(plan, traces, others, checker)
+    _write(options.out, demos, options.tokenizer, options.workers)
+
+
+def _write(out: Path, demos: DemoSet[Item], tokenizer: str | None, workers: Workers) -> None:
+    """Make a set of demonstrations, and say what is in it."""
+    from redpencil import terminal
+    from redpencil.dataset import write_demos
+
+    with workers_of(workers) as cluster, terminal.demos_progress(len(demos.items)) as on_task:
+        card = write_demos(
+            out,
+            demos,
             workers=cluster,
             count_tokens=None if tokenizer is None else _token_counter(tokenizer),
             command=given_command(),
             on_task=on_task,
         )
     terminal.console.print(terminal.demos_summary(card.summary))
-    terminal.console.print(f"The card is {options.out.with_suffix('.card.md')}.", soft_wrap=True)
+    terminal.console.print(f"The card is {out.with_suffix('.card.md')}.", soft_wrap=True)
 
 
 def _token_counter(model: str) -> CountTokens:
