@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/redpencil quickstart --out runs/quickstart
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check

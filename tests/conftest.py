@@ -56,7 +56,12 @@ def missing(rung: Rung) -> str:
 
 
 def pytest_configure() -> None:
-    """Run programs with resource limits alone where the kernel has no more to offer."""
+    """Set what the processes of tests take over.
+
+    Programs run with resource limits alone where the kernel has no more to offer. Arithmetic takes
+    one thread: tests run beside one another, and threads that wait for a core burn another.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if lacking := missing(Rung.NO_NAMESPACE):
         print(f"tests run with resource limits only: the kernel lacks {lacking}", file=sys.stderr)
         os.environ.setdefault(RUNG_VARIABLE, Rung.RLIMITS.value)

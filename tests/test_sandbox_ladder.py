@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -179,14 +178,25 @@ def test_a_fork_of_this_process_makes_workers_of_its_own() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
 
 
-def _descendants() -> set[str]:
-    listing = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True).stdout
-    return {line.split()[0] for line in listing.splitlines() if "inside.zygote" in line}
+def _zygotes(process: int) -> set[str]:
+    """The zygotes among the descendants of a process."""
+    listing = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
+    family = {str(process)}
+    while born := {row[0] for row in rows if row[1] in family} - family:
+        family |= born
+    return {row[0] for row in rows if row[0] in family and "inside.zygote" in row[2]}
+
+
+def _alive(process: str) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and ") Z " not in status.read_text()
 
 
 @pytest.mark.parametrize(("ending", "code"), [("sys.exit()", 0), ("os.kill(os.getpid(), 9)", -9)])
-def test_nothing_is_left_when_this_process_ends(ending: str, code: int, rungs: list[Rung]) -> None:
-    before, folders = _descendants(), set(Path(tempfile.gettempdir()).glob("redpencil-*"))
+def test_nothing_is_left_when_this_process_ends(
+    ending: str, code: int, rungs: list[Rung], tmp_path: Path
+) -> None:
     program = (
         "import os, sys, threading, time\n"
         "from redpencil.sandbox import Sandbox, Limits, Rung\n"
@@ -195,20 +205,34 @@ def test_nothing_is_left_when_this_process_ends(ending: str, code: int, rungs: l
         f"    assert box.run({RIGHT!r}, {TESTS!r}).solved\n"
         "    hang = 'while True: pass', ['assert f() == 1'], Limits(wall=60)\n"
         "    threading.Thread(target=box.run, args=hang, daemon=True).start()\n"
-        "time.sleep(0.3)\n" + ending
+        "time.sleep(0.3)\n"
+        "print('running', flush=True)\n"
+        "sys.stdin.readline()\n" + ending
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == code
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        zygotes = _zygotes(process.pid)
+        assert len(zygotes) >= len(rungs)
+        assert list(tmp_path.glob("redpencil-*"))
+        process.communicate(b"\n", timeout=60)
+    assert process.returncode == code
     deadline = time.monotonic() + 10
-    while _descendants() - before and time.monotonic() < deadline:
+    while any(map(_alive, zygotes)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert _descendants() <= before
-    assert set(Path(tempfile.gettempdir()).glob("redpencil-*")) <= folders
+    assert not any(map(_alive, zygotes))
+    assert not list(tmp_path.glob("redpencil-*"))
 
 
 def test_no_descriptor_thread_or_process_is_left() -> None:
     def counts() -> tuple[int, int, int]:
         descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-        return descriptors, threading.active_count(), len(_descendants())
+        return descriptors, threading.active_count(), len(_zygotes(os.getpid()))
 
     with Sandbox(rung_asked_for(), 2) as sandbox:
         sandbox.run_many([Program(RIGHT, TESTS)] * 20)
@@ -234,7 +258,7 @@ def test_100_000_programs_leave_no_trace() -> None:
 
         def memory() -> int:
             total = 0
-            for pid in _descendants():
+            for pid in _zygotes(os.getpid()):
                 for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                     total += int(line.split()[1]) if line.startswith("Pss:") else 0
             return total
