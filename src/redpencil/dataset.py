@@ -317,9 +317,14 @@ def write_demos(
         done[piece.task] = len(piece.traces)
         on_task(len(piece.traces))
     if not any(done.values()):
+        drops: Counter[Drop] = Counter()
+        for piece in _pieces(pieces):
+            drops.update(piece.drops)
         pieces.unlink(missing_ok=True)
         path.with_suffix(".plan.json").unlink()
-        raise UsageError(f"no demonstration could be made for {path}")
+        left_out = _left_out(drops, demos.overlapping).items()
+        reasons = "; ".join(f"{why}: {count}" for why, count in left_out if count) or "no tasks"
+        raise UsageError(f"no demonstration could be made for {path} ({reasons})")
     tally = Tally(count_tokens)
     write_jsonl(path, _counted(_pieces(pieces), tally))
     card = Card(
@@ -361,17 +366,13 @@ def card_text(card: Card, made_of: Mapping[str, str], name: str) -> str:
         "versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
         "commit": card.git_commit or "not known",
     }
-    drops = {
-        **{_DROPS[drop]: count for drop, count in summary.drops.items()},
-        "tasks that are a problem of another split": len(card.overlapping),
-    }
     parts = [
         f"# Demonstrations in {name}",
         "Broken programs and the editing commands that mend them, one trace a line; each was "
         "played in the environment, is broken at its start and passes every test at its end.",
         _table(("", ""), facts),
         "## Left out",
-        _table(("why", "how many"), drops),
+        _table(("why", "how many"), _left_out(summary.drops, card.overlapping)),
         "## Turns of a demonstration, the closing EXIT included",
         _table(("turns", "demonstrations"), summary.turns),
         "## Corruptions applied",
@@ -389,6 +390,14 @@ _DROPS = {
     Drop.UNMENDED: "demonstrations that could not be played to a solution",
     Drop.NO_SOLUTION: "tasks whose own solution fails",
 }
+
+
+def _left_out(drops: Mapping[Drop, int], overlapping: Mapping[str, str]) -> dict[str, int]:
+    """How much was left out, by why."""
+    return {
+        **{_DROPS[drop]: count for drop, count in drops.items()},
+        "tasks that are a problem of another split": len(overlapping),
+    }
 
 
 def _table(head: tuple[str, str], rows: Mapping[str, object] | Mapping[int, object]) -> str:
