@@ -28,6 +28,8 @@ FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma3_text"})
 """Model types whose logits are the head's output, and whose attention is full or by window."""
 BLOCK = 256
 """Positions of one block of the cache."""
+_FEW = range(5, 49)
+"""So many tokens are better multiplied from the right: two to three times as fast in float32."""
 _GAP = 2
 """So many idle rows between two are computed along rather than told apart."""
 
@@ -40,6 +42,10 @@ class PackedModel:
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
         model.config._attn_implementation = ATTENTION
         self.model: Any = model.eval().requires_grad_(False)
+        if model.device.type == "cpu" and model.dtype == torch.float32:
+            for module in model.modules():
+                if type(module) is torch.nn.Linear:
+                    module.__class__ = _Linear
         self.lengths = [0] * rows
         """Positions computed of each row."""
         self._cache = _Cache(model, rows)
@@ -72,6 +78,18 @@ class PackedModel:
             self.lengths[row] = end
         logits: torch.Tensor = self.model.get_output_embeddings()(hidden_TE[step.last])
         return logits.float()
+
+
+class _Linear(torch.nn.Linear):
+    """A linear layer that multiplies its weights by a few tokens, not the tokens by its weights."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        tokens = input.numel() // self.in_features
+        if tokens not in _FEW:
+            return super().forward(input)
+        product = (self.weight @ input.reshape(tokens, -1).t()).t()
+        shaped = product.view(*input.shape[:-1], -1)
+        return shaped if self.bias is None else shaped + self.bias
 
 
 def decoder_config(model: PreTrainedModel) -> Any:
@@ -188,12 +206,13 @@ class _Step:
             self.masks["run", index, window] = mask[:, None, None]
         return self.masks["run", index, window]
 
-    def chunk_mask(self, index: int, window: int | None) -> torch.Tensor:
-        """(T, S): what is added to the scores of a chunk's tokens."""
+    def chunk_mask(self, index: int, window: int | None, groups: int) -> torch.Tensor:
+        """(G * T, S): what is added to the scores of a chunk's tokens, for each query head anew."""
         if ("chunk", index, window) not in self.masks:
             chunk = self.chunks[index]
             places = torch.arange(chunk.end, device=self.cache.device)
-            self.masks["chunk", index, window] = self._mask(places[chunk.start :], places, window)
+            mask = self._mask(places[chunk.start :], places, window)
+            self.masks["chunk", index, window] = mask.repeat(groups, 1)
         return self.masks["chunk", index, window]
 
     def _mask(self, queries: torch.Tensor, keys: torch.Tensor, window: int | None) -> torch.Tensor:
@@ -292,17 +311,28 @@ def _packed_attention(
         mask = step.run_mask(index, sliding_window)
         out[run.tokens] = _attend_run(run, keys, values, query[0][:, run.tokens] * scaling, mask)
     for index, chunk in enumerate(step.chunks):
-        mask = step.chunk_mask(index, sliding_window)
-        attended = scaled_dot_product_attention(
-            query[:, :, chunk.tokens],
-            _row(keys, chunk),
-            _row(values, chunk),
-            attn_mask=mask[None, None],
-            scale=scaling,
-            enable_gqa=True,
+        mask = step.chunk_mask(index, sliding_window, query.shape[1] // key.shape[1])
+        out[chunk.tokens] = _attend_chunk(
+            chunk, keys, values, query[0][:, chunk.tokens], mask, scaling
         )
-        out[chunk.tokens] = attended[0].transpose(0, 1)
     return out[None], None
+
+
+def _attend_chunk(
+    chunk: _Chunk,
+    keys: list[torch.Tensor],
+    values: list[torch.Tensor],
+    query: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+) -> torch.Tensor:
+    """Several tokens of one row: (T, heads, D)."""
+    # The query heads of a key-value head are folded together, as if they were more tokens.
+    folded = query.reshape(1, keys[0].shape[1], -1, query.shape[-1])
+    attended = scaled_dot_product_attention(
+        folded, _row(keys, chunk), _row(values, chunk), attn_mask=mask, scale=scaling
+    )
+    return attended.reshape(query.shape).transpose(0, 1)
 
 
 def _row(blocks: list[torch.Tensor], chunk: _Chunk) -> torch.Tensor:
