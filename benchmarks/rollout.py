@@ -5,7 +5,8 @@
 
 Every trajectory has a prompt of 250 tokens, shared by four as a group's is, and a turn of 14 to 26
 sampled tokens and a page of 110 to 190. Each contender runs in a process of its own; the time to
-load the model does not count.
+load the model does not count. All compute in the type that the machine computes in, bfloat16 or
+float32, but for the two whose names say which.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from redpencil import provenance
 from redpencil.engine import Sampling
 from redpencil.engine.draw import draw
 from redpencil.engine.local import LocalEngine
-from redpencil.engine.weights import load_base
+from redpencil.engine.weights import default_dtype, load_base
 from redpencil.files import write_json
 
 MODEL = "smollm2-135m"
@@ -81,7 +82,7 @@ def workload(shape: Shape, vocabulary: int) -> list[Trajectory]:
 
 def reencode(work: list[Trajectory]) -> Callable[[], None]:
     """What a loop around `generate` does: each turn the whole history goes in again."""
-    model, _ = load_base(MODEL, torch.bfloat16)
+    model, _ = load_base(MODEL)
 
     def run() -> None:
         histories: list[list[int]] = [[] for _ in work]
@@ -111,7 +112,7 @@ def padded_cache(work: list[Trajectory]) -> Callable[[], None]:
     """One DynamicCache for all, kept across turns; who has less to say or to read is padded."""
     from transformers import DynamicCache
 
-    model: Any = load_base(MODEL, torch.bfloat16)[0]
+    model: Any = load_base(MODEL)[0]
     count = len(work)
     sampling = [Sampling(1.0, 1.0, 1, 0, lambda text: False)] * count
     rng = random.Random(0)
@@ -157,7 +158,7 @@ def continuous_batching(work: list[Trajectory]) -> Callable[[], None]:
     """transformers' own, one manager for all turns, whose blocks may share a history."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
-    model: Any = load_base(MODEL, torch.bfloat16)[0]
+    model: Any = load_base(MODEL)[0]
     tokens = sum(sum(map(len, t.shown)) + sum(t.actions) for t in work)
 
     def run() -> None:
@@ -197,7 +198,7 @@ def continuous_batching(work: list[Trajectory]) -> Callable[[], None]:
 
 
 def packed(
-    work: list[Trajectory], dtype: torch.dtype = torch.bfloat16, grammar: str | None = None
+    work: list[Trajectory], dtype: torch.dtype | None = None, grammar: str | None = None
 ) -> Callable[[], None]:
     """Ours: each sequence's cache lives on, only what is new is computed, nobody waits."""
     engine = LocalEngine(*load_base(MODEL, dtype), context=4096, capacity=len(work))
@@ -232,10 +233,12 @@ CONTENDERS: dict[str, Callable[[list[Trajectory]], Callable[[], None]]] = {
     "reencode": reencode,
     "padded_cache": padded_cache,
     "continuous_batching": continuous_batching,
-    "packed_bf16": packed,
     "constrained": lambda work: packed(work, grammar=GRAMMAR),
+    "packed_bf16": lambda work: packed(work, torch.bfloat16),
     "packed_fp32": lambda work: packed(work, torch.float32),
 }
+OWN = "packed_bf16" if default_dtype() == torch.bfloat16 else "packed_fp32"
+"""Ours as this machine runs it."""
 
 
 @dataclass(frozen=True)
@@ -260,10 +263,11 @@ def measure(name: str, shape: Shape, threads: int) -> Measured:
 
 
 def compute_limit(shape: Shape, threads: int) -> float:
-    """Trajectories a minute if all were matrix products at this machine's rate for bfloat16.
+    """Trajectories a minute if all were matrix products at the machine's best rate.
 
-    The rate is that of the model's largest layer on a thousand tokens; what is needed is each
-    token once through every layer, the head for each sampled token, and attention's two products.
+    The rate is that of the model's largest layer on a thousand tokens, in bfloat16 or float32,
+    whichever is faster; what is needed is each token once through every layer, the head for each
+    sampled token, and attention's two products.
     """
     torch.set_num_threads(threads)
     config = load_base(MODEL)[0].config
@@ -271,6 +275,7 @@ def compute_limit(shape: Shape, threads: int) -> float:
     size = width // config.num_attention_heads
     attention = 2 * width * (config.num_attention_heads + config.num_key_value_heads) * size
     layers = config.num_hidden_layers * (attention + 3 * width * inner)
+    rate = max(matmul_rate(1024, width, inner, d) for d in (torch.bfloat16, torch.float32))
     flops = 0.0
     for index, trajectory in enumerate(workload(shape, config.vocab_size)):
         tokens = sum(map(len, trajectory.shown)) + sum(trajectory.actions)
@@ -278,13 +283,13 @@ def compute_limit(shape: Shape, threads: int) -> float:
         flops += 2 * layers * (tokens - first)
         flops += 2 * width * config.vocab_size * sum(trajectory.actions)
         flops += 4 * config.num_hidden_layers * width * (tokens**2 - first**2) / 2
-    return 60 * shape.trajectories * matmul_rate(1024, width, inner) / flops
+    return 60 * shape.trajectories * rate / flops
 
 
-def matmul_rate(tokens: int, width: int, inner: int) -> float:
-    """Floating point operations a second of one linear layer in bfloat16, the best of five."""
-    x = torch.randn(tokens, width, dtype=torch.bfloat16)
-    weight = torch.randn(inner, width, dtype=torch.bfloat16)
+def matmul_rate(tokens: int, width: int, inner: int, dtype: torch.dtype) -> float:
+    """Floating point operations a second of one linear layer, the best of five."""
+    x = torch.randn(tokens, width, dtype=dtype)
+    weight = torch.randn(inner, width, dtype=dtype)
     best = 0.0
     for _ in range(5):
         started = time.perf_counter()
@@ -342,7 +347,7 @@ def main() -> None:
     per_turn = {}
     for turns in (10, 20, 40):
         short = short_turns(shape.trajectories, turns)
-        seconds = apart(measure, "packed_bf16", short, arguments.threads).seconds
+        seconds = apart(measure, OWN, short, arguments.threads).seconds
         per_turn[turns] = seconds / turns / shape.trajectories
         print(f"{turns} short turns: {1000 * per_turn[turns]:.1f} ms a turn", flush=True)
     print(f"a turn of 40 costs {per_turn[40] / per_turn[10]:.2f} x a turn of 10")
