@@ -337,10 +337,12 @@ def main() -> None:
     for name in arguments.only:
         measured = apart(measure, name, shape, arguments.threads)
         rates[name] = 60 * shape.trajectories / measured.seconds
+        beside = (
+            f"{rates[name] / rates['reencode']:5.2f} x re-encoding  " if "reencode" in rates else ""
+        )
         print(
             f"{name:<20} {rates[name]:8.2f} trajectories a minute  "
-            f"{rates[name] / rates['compute_limit']:5.0%} of the limit  "
-            f"{rates[name] / rates.get('reencode', float('nan')):5.2f} x re-encoding  "
+            f"{rates[name] / rates['compute_limit']:5.0%} of the limit  {beside}"
             f"{measured.peak_mib:6.0f} MiB at the peak",
             flush=True,
         )

@@ -37,9 +37,9 @@ def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path) -> Path:
         seed=recipe.seed,
     )
     others = load_other_splits(recipe.demos.tasks)
-    demos = demo_set(plan, tasks, others, PythonChecker(Limits(wall=plan.timeout)))
-    with terminal.demos_progress(len(demos.items)) as on_task:
-        card = write_demos(path, demos, on_task=on_task)
+    wanted = demo_set(plan, tasks, others, PythonChecker(Limits(wall=plan.timeout)))
+    with terminal.demos_progress(len(wanted.items)) as on_task:
+        card = write_demos(path, wanted, on_task=on_task)
     terminal.console.print(terminal.demos_summary(card.summary), style="dim")
     return path
 

@@ -207,7 +207,7 @@ class _Step:
         return self.masks["run", index, window]
 
     def chunk_mask(self, index: int, window: int | None, groups: int) -> torch.Tensor:
-        """(G * T, S): what is added to the scores of a chunk's tokens, for each query head anew."""
+        """(G * T, S): what is added to the scores of a chunk's tokens, query head by query head."""
         if ("chunk", index, window) not in self.masks:
             chunk = self.chunks[index]
             places = torch.arange(chunk.end, device=self.cache.device)
