@@ -19,6 +19,23 @@ def test_missing_weights_name_the_one_command(monkeypatch: pytest.MonkeyPatch) -
         load_base("smollm2-135m")
 
 
+@pytest.mark.parametrize(
+    ("has", "dtype"),
+    [
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"architecture": "x86_64", "avx512_f": True, "amx_bf16": True}, torch.bfloat16),
+        ({"architecture": "arm64", "neon": True}, torch.float32),
+    ],
+)
+def test_bfloat16_is_for_processors_that_compute_in_it(
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, object], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert weights.default_dtype() == dtype
+
+
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache, and a package of weights of which nothing is read."""
