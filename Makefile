@@ -29,6 +29,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --no-deps evalplus==0.3.1
+	$(BIN)/pip install --quiet openvino-genai==2026.4.1.0
 	$(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/exactness.py
