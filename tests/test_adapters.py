@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from redpencil.checkers import PythonChecker
 from redpencil.engine.export import export_adapter, export_model
@@ -42,6 +43,8 @@ def test_an_adapter_is_exported_at_half_its_size_or_merged_into_its_model(
         rounded: Any = load_model(str(tiny_model), tmp_path / "deep" / "small", torch.float32)[0]
         assert torch.allclose(rounded(input_ids=ids).logits, wanted, atol=0.05)
         export_model(str(tiny_model), start, tmp_path / "merged")
+        stored = load_file(tmp_path / "merged" / "model.safetensors")
+        assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
         merged: Any = load_base(str(tmp_path / "merged"), torch.float32)[0]
         assert torch.allclose(merged(input_ids=ids).logits, wanted, atol=0.05)
         plain: Any = load_base(str(tiny_model), torch.float32)[0]

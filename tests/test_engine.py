@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 
 from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
+from redpencil.engine.chat import next_message
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.packed import PackedModel
@@ -421,6 +422,21 @@ def test_a_chats_demonstration_is_encoded_as_the_policy_would_have_met_it(
     assert tokenizer.decode(tokens.ids) == wanted.removesuffix("\n")
 
 
+def test_a_chat_is_closed_by_the_token_of_its_template(tiny_model: Path, double: Task) -> None:
+    """Which is not always the one that ends a text; an answer that has it is not closed twice."""
+    tokenizer: Any = load_tokenizer(str(tiny_model))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "<over>"]})
+    tokenizer.chat_template = tokenizer.chat_template.replace("<end>", "<over>")
+    env = SelfRepairEnv(double, PythonChecker())
+    (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: ["no", "not this"]))
+    (tokens,) = trace_tokens(trace, tokenizer)
+    text = tokenizer.decode(tokens.ids)
+    assert "assistant: no<over>\nuser: " in text
+    assert text.endswith("assistant: not this<over>")
+    assert next_message(tokenizer, "Why?", "<over>").startswith("\nuser: Why?<over>")
+    assert next_message(tokenizer, "Why?", "<end>").startswith("<over>\nuser: Why?")
+
+
 def test_without_history_each_turn_is_a_sequence_of_its_own(
     engine: LocalEngine, double: Task
 ) -> None:
@@ -429,11 +445,11 @@ def test_without_history_each_turn_is_a_sequence_of_its_own(
     (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
     sequences = trace_tokens(trace, tokenizer=None)
     assert len(sequences) == len(trace.turns) == 3
-    for turn, tokens in zip(trace.turns, sequences, strict=True):
+    for index, (turn, tokens) in enumerate(zip(trace.turns, sequences, strict=True)):
         assert tokens.ids == [*turn.observation_ids, *turn.action_ids]
         assert engine.decode(turn.observation_ids) == turn.observation.text
         assert "Task: Return twice the number." in turn.observation.text
-        assert alone(engine, turn.observation.text, seed=3).ids == turn.action_ids
+        assert alone(engine, turn.observation.text, seed=3 + (index << 64)).ids == turn.action_ids
     assert engine.capacity == len(engine._free)  # every sequence is closed again
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from redpencil.errors import DataError, UsageError
-from redpencil.files import append_jsonl, atomic_write, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, atomic_write, claim, read_jsonl, write_jsonl
+from redpencil.types import Value
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -24,6 +25,36 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with atomic_write(path) as file:
         file.write(b"whole")
     assert path.read_bytes() == b"whole"
+
+
+def test_a_file_that_is_written_anew_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
+    script, link = tmp_path / "script.py", tmp_path / "link.py"
+    script.write_text("old")
+    script.chmod(0o750)
+    link.symlink_to(script)
+    with atomic_write(link) as file:
+        file.write(b"new")
+    assert (link.is_symlink(), script.read_text()) == (True, "new")
+    assert script.stat().st_mode & 0o777 == 0o750
+
+
+class Plan(Value, frozen=True):
+    seed: int
+
+
+def test_who_begins_anew_is_told_of_all_that_would_be_gone_on_with(tmp_path: Path) -> None:
+    path, pieces = tmp_path / "rows.jsonl", tmp_path / "rows.partial.jsonl"
+    claim(path, Plan(1), pieces)
+    pieces.write_text("")
+    claim(path, Plan(1), pieces)
+    wanted = r"seed: 1 there, 2 now.*delete rows\.partial\.jsonl, rows\.plan\.json$"
+    with pytest.raises(UsageError, match=wanted):
+        claim(path, Plan(2), pieces)
+    (tmp_path / "rows.plan.json").unlink()
+    with pytest.raises(UsageError, match=r"rows\.partial\.jsonl is there already"):
+        claim(path, Plan(2), pieces)
+    pieces.unlink()
+    claim(path, Plan(2), pieces)
 
 
 def test_lines_are_appended_and_a_torn_last_one_is_cut(tmp_path: Path) -> None:

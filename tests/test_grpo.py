@@ -364,6 +364,25 @@ def test_validation_keeps_the_adapter_that_solves_most_and_tells_what_was_solved
 
 
 @pytest.mark.usefixtures("_uneven_credit")
+def test_going_on_is_not_held_against_the_patience(
+    tiny_model: Path,
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = iter([0.1, 0.3, 0.2, 0.4, 0.1])
+    monkeypatch.setattr(validation, "fmean", lambda traces: (list(traces), next(rates))[1])
+    asked = Validation(every=1, patience=1, limit=2)
+    grpo(tiny_model, variants, start, tmp_path, steps=4, validation=asked)
+    back_to_the_first_step(tmp_path)
+    grpo(tiny_model, variants, start, tmp_path, steps=4, validation=asked)
+    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    found = [(row["step"], row["eval_solved_rate"]) for row in rows if "eval_solved_rate" in row]
+    assert found == [(0, 0.1), (1, 0.3), (2, 0.4), (3, 0.1)]
+
+
+@pytest.mark.usefixtures("_uneven_credit")
 def test_a_program_too_long_for_the_context_teaches_nothing_and_stops_nothing(
     tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
 ) -> None:

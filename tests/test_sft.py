@@ -64,6 +64,17 @@ def test_the_head_scores_only_labels_and_as_the_full_head_would(
         assert torch.allclose(weight.grad, wanted[name], atol=1e-5), name
 
 
+def test_a_model_that_does_more_to_its_logits_is_refused(tiny_model: Path) -> None:
+    model: Any = load_base(str(tiny_model), torch.float32)[0]
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(UsageError, match=r"llama models cannot.*final_logit_softcapping"):
+        score_only_labels(model)
+    model.config.final_logit_softcapping = None
+    model.lm_head.bias = torch.nn.Parameter(torch.ones(model.config.vocab_size))
+    with pytest.raises(UsageError, match="a bias"):
+        score_only_labels(model)
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_rows_score_the_same_however_they_are_padded_and_batched(
     tiny_model: Path, at_once: bool

@@ -303,11 +303,11 @@ def write_demos(
         SandboxError: the checker could not judge a program.
         ClusterError: the workers' machines failed.
     """
-    claim(path, demos.plan)
-    pieces = path.with_suffix(".partial.jsonl")
-    if path.with_suffix(".json").exists():
+    pieces, card_path = path.with_suffix(".partial.jsonl"), path.with_suffix(".json")
+    claim(path, demos.plan, pieces, card_path)
+    if card_path.exists():
         pieces.unlink(missing_ok=True)
-        return read_json(path.with_suffix(".json"), Card)
+        return read_json(card_path, Card)
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
     for count in done.values():
         on_task(count)

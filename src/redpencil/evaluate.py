@@ -115,6 +115,14 @@ class Settled(Plan, frozen=True, kw_only=True):
     adapter_sha256: str | None
 
 
+def on_this_machine(plan: Plan) -> Plan:
+    """A plan whose model computes in the same type wherever it is loaded: here's, if `auto`."""
+    if not _runs_here(plan):
+        return plan
+    name = str(dtype_of(plan.dtype)).removeprefix("torch.")
+    return msgspec.structs.replace(plan, dtype=msgspec.convert(name, Dtype))
+
+
 def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
     """A plan that is not the same any more when its adapter or the tasks are others.
 
@@ -122,7 +130,7 @@ def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
         UsageError: there is no such adapter.
     """
     return Settled(
-        **msgspec.structs.asdict(plan),
+        **msgspec.structs.asdict(on_this_machine(plan)),
         tasks_sha256=tasks_sha256(tasks),
         adapter_sha256=None if plan.adapter is None else adapter_sha256(Path(plan.adapter)),
     )
@@ -203,8 +211,10 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
     else:
         adapter = None if plan.adapter is None else Path(plan.adapter)
         weights = load_model(plan.base_model, adapter, dtype_of(plan.dtype))
-        room = weights[0].config.max_position_embeddings
-        if plan.context > max(room, CONTEXT):
+        from redpencil.engine.packed import decoder_config
+
+        room = getattr(decoder_config(weights[0]), "max_position_embeddings", None)
+        if room is not None and plan.context > max(room, CONTEXT):
             raise UsageError(
                 f"--context {plan.context}: {plan.base_model} has {room} tokens at most"
             )
@@ -314,7 +324,7 @@ def _origin(plan: Settled, command: str) -> Origin:
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
         adapter_sha256=plan.adapter_sha256,
-        dtype=str(dtype_of(plan.dtype)).removeprefix("torch.") if _runs_here(plan) else None,
+        dtype=plan.dtype if _runs_here(plan) else None,
     )
 
 
@@ -336,4 +346,4 @@ def _examples(plan: Plan, checker: Checker) -> list[Task]:
 
 def _seconds_before(folder: Path) -> float:
     path = folder / _SPENT
-    return read_json(path, float) if path.exists() else 0.0
+    return read_json(path, float) if path.exists() and (folder / TRACES).exists() else 0.0

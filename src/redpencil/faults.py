@@ -88,18 +88,14 @@ def sample_faults(
     shown = _choose(examples, plan)
     blank = [msgspec.structs.replace(task, program=None, fault="") for task in tasks]
     settled = settle(plan, blank[: plan.limit])
-    claim(path, settled)
+    sampled = path.with_suffix(".traces.jsonl")
+    claim(path, settled, sampled)
     episodes = [
         Episode(WriteEnv(task, checker, others(shown, task, plan.shots)), seed)
         for task in blank[: plan.limit]
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
-    traces = rollout_to_file(
-        path.with_suffix(".traces.jsonl"),
-        episodes,
-        play,
-        on_trace=on_trace,
-    )
+    traces = rollout_to_file(sampled, episodes, play, on_trace=on_trace)
     faults, summary = select_faults(traces, plan.seed)
     write_jsonl(path, faults)
     record = Record(

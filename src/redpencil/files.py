@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,18 +24,22 @@ T = TypeVar("T")
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that appears at `path` whole when the block ends well, and not at all otherwise.
 
+    One that was there keeps its mode, and a link goes on leading to it.
+
     Raises:
         UsageError: the folder cannot be written, or the disk is full.
     """
     temporary: str | None = None
+    path = path.resolve()
     try:
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -120,10 +125,13 @@ def sha256(values: Iterable[object]) -> str:
     return digest.hexdigest()
 
 
-def claim(path: Path, plan: Value) -> None:
+def claim(path: Path, plan: Value, *others: Path) -> None:
     """Write down, beside a file that is made bit by bit, what it is made of.
 
     Whoever goes on with the file then knows that it is theirs.
+
+    Args:
+        others: what else holds something of what is made, and is gone on with.
 
     Raises:
         UsageError: the file is made of something else, or nobody knows of what.
@@ -132,12 +140,14 @@ def claim(path: Path, plan: Value) -> None:
     if beside.exists():
         now = msgspec.json.decode(msgspec.json.encode(plan))
         if differing := first_difference(read_json(beside, dict[str, Any]), now):
+            there = ", ".join(file.name for file in (path, *others, beside) if file.exists())
             raise UsageError(
                 f"{path} holds traces of something else ({differing}): choose another place, or "
-                f"delete it and {beside.name}"
+                f"delete {there}"
             )
-    if path.exists() and not beside.exists():
-        raise UsageError(f"{path} is there already, and not ours to go on with: choose another")
+    for file in (path, *others):
+        if file.exists() and not beside.exists():
+            raise UsageError(f"{file} is there already, and not ours to go on with: choose another")
     write_json(beside, plan)
 
 

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, make_policy
+from redpencil.evaluate import Plan, make_policy, on_this_machine
 from redpencil.parallel import Cluster
 from redpencil.policy import Policy
 from redpencil.rollout import CONCURRENCY, Episode, Play, episode_key, rollout
@@ -36,7 +36,7 @@ def players(
         raise UsageError(
             "--server and --workers ray: the model runs on its server, which one machine can ask"
         )
-    prepare = partial(_player, plan)
+    prepare = partial(_player, on_this_machine(plan))
     return partial(cluster.as_they_end, prepare, at_once=CONCURRENCY)
 
 

@@ -129,6 +129,8 @@ class HumanPolicy(FunctionPolicy):
 
 _SEEDS = 1 << 32
 """Between the seeds of an action's candidates, so that no episode's are another's."""
+_BEGINNINGS = 1 << 64
+"""Between the seeds of contexts begun anew, which would draw alike after pages that are alike."""
 
 
 class ModelPolicy:
@@ -230,6 +232,7 @@ class _Conversation:
             self._engine.close(self._handle)
             self._handle = self._engine.open()
             self._ended_line = True
+            self._sampling = self._sampling._replace(seed=self._sampling.seed + _BEGINNINGS)
         bare = self.env.chat or self._ended_line
         text = observation.text if bare else f"\n{observation.text}"
         self._shown = self._engine.show(self._handle, text, chat=self.env.chat)

@@ -125,7 +125,7 @@ class Turn(Value, frozen=True):
     action_ids: tuple[int, ...] = ()
     """Token ids exactly as sampled; never re-tokenised from `action`."""
     logprobs: tuple[float, ...] = ()
-    """Log-probability of each action id under the sampling policy, at temperature 1."""
+    """Log-probability of each action id under the sampling policy, at temperature 1 but vLLM's."""
     given: bool = False
     """Whether the action was put into the policy's mouth, and nothing is learned from it."""
     discarded: int = 0

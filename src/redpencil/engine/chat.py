@@ -32,19 +32,37 @@ def first_message(tokenizer: Any, text: str) -> str:
     return _render(tokenizer, [_user(text)])
 
 
-def next_message(tokenizer: Any, text: str, *, closed: bool) -> str:
+def next_message(tokenizer: Any, text: str, said: str) -> str:
     """A user's message after an answer, and the beginning of the answer to it.
 
     Args:
-        closed: the model has ended its answer itself, by the token that the template ends it by.
+        said: the last token of the answer, special tokens written out; where it is the one that the
+            template closes an answer by, the model has done so itself.
 
     Raises:
         UsageError: the model has no chat template.
     """
+    after = _after_answer(tokenizer, text)
+    return after.removeprefix(said) if said == answer_end(tokenizer) else after
+
+
+def answer_end(tokenizer: Any) -> str:
+    """The special token that the template closes an answer by, or the end of a text if it has none.
+
+    Raises:
+        UsageError: the model has no chat template.
+    """
+    after = _after_answer(tokenizer, "(a question)")
+    known = tokenizer.added_tokens_decoder.values()
+    closing = [token.content for token in known if token.special]
+    end: str = next(filter(after.startswith, closing), tokenizer.eos_token)
+    return end
+
+
+def _after_answer(tokenizer: Any, text: str) -> str:
     answer = {"role": "assistant", "content": _ANSWER}
     rendered = _render(tokenizer, [_user("(a question)"), answer, _user(text)])
-    after = rendered.partition(_ANSWER)[2]
-    return after.removeprefix(tokenizer.eos_token) if closed else after
+    return rendered.partition(_ANSWER)[2]
 
 
 def _bos(tokenizer: Any) -> list[int]:

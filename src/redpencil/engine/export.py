@@ -33,12 +33,15 @@ def export_adapter(adapter: Path, out: Path) -> None:
 
 
 def export_model(name: str, adapter: Path, out: Path) -> None:
-    """Write a model with an adapter merged into it, and its tokenizer, as transformers loads them.
+    """Write a model with an adapter merged into it, in bfloat16, for transformers to load.
 
     Raises:
         UsageError: there is no such model or adapter, or `out` cannot be written.
     """
-    model, tokenizer = load_model(name, adapter)
+    require_torch()
+    import torch
+
+    model, tokenizer = load_model(name, adapter, torch.bfloat16)
     with _new_folder(out) as target:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)

@@ -195,7 +195,7 @@ class LocalEngine:
         before = self._ids[handle]
         if not before:
             return first_message(self._tokenizer, text)
-        return next_message(self._tokenizer, text, closed=before[-1] in self._stop_ids)
+        return next_message(self._tokenizer, text, self._tokenizer.decode(before[-1]))
 
     def _fits(self, row: int, draft: _Draft) -> bool:
         missing = draft.sampling.max_tokens - len(draft.ids)

@@ -146,7 +146,7 @@ def dtype_of(name: Dtype) -> torch.dtype:
 
 
 def default_dtype() -> torch.dtype:
-    """bfloat16 on a GPU and on CPUs with bfloat16 arithmetic, else float32."""
+    """bfloat16 on a GPU and on x86 processors that compute in it, else float32."""
     import torch
 
     if torch.cuda.is_available():

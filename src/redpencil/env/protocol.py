@@ -56,16 +56,6 @@ class Step(NamedTuple):
     end: End | None
     """Why the episode is over, or None while it goes on."""
 
-    @property
-    def terminated(self) -> bool:
-        """Ended by the policy (EXIT, or its one answer), or because the tests pass."""
-        return self.end in ("exit", "solved")
-
-    @property
-    def truncated(self) -> bool:
-        """Ended by a limit."""
-        return self.end == "truncated"
-
 
 class Env(Protocol):
     """One episode of one task; the rollout owns the loop."""

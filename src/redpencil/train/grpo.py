@@ -60,8 +60,8 @@ def train_grpo(
     """Train the adapter on further and save it as `folder/adapter`; returns where it lies.
 
     Every trace sampled is appended to `folder/traces.jsonl`. Checkpoints lie in `folder`; a call
-    with the same arguments goes on from the newest. With a validation, which is made before the
-    first step too, the adapter saved is the one that solved most in it.
+    with the same arguments goes on from the newest. With a validation the adapter saved is the one
+    that solved most in it after a step; before the first one, too, it is told what is solved.
 
     Args:
         command: the command that makes the run again, for its record.
@@ -119,7 +119,8 @@ def train_grpo(
         loss_type="dapo",
         max_completion_length=recipe.context,
         per_device_eval_batch_size=recipe.group,
-        eval_on_start=recipe.validation is not None,
+        # Not of a run that goes on: it would count against the patience once more.
+        eval_on_start=recipe.validation is not None and last_checkpoint(folder) is None,
         shuffle_dataset=True,
         **saving(recipe.checkpoint_every, recipe.validation),
         **_vllm_arguments(recipe),
@@ -137,7 +138,13 @@ def train_grpo(
     )
     if recipe.validation is not None:
         trainer.validator = Validator(
-            recipe.validation, recipe.model, recipe.method, checker, recipe.seed
+            recipe.validation,
+            recipe.model,
+            recipe.method,
+            checker,
+            recipe.seed,
+            context=recipe.context,
+            decoding=recipe.decoding,
         )
         trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
     trainer.remove_callback(PrinterCallback)

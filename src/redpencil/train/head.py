@@ -16,6 +16,11 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from trl.trainer.utils import FusedCausalLMOutput
 
+from redpencil.engine.packed import decoder_config
+from redpencil.errors import UsageError
+
+_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What a configuration calls that which some models do to the head's output."""
 TILE = 512
 """Tokens scored at once; a tile's logits are computed again in the backward pass, not kept."""
 
@@ -25,7 +30,19 @@ def score_only_labels(model: Any, temperature: float = 1.0) -> None:
 
     Args:
         temperature: the logits are divided by it.
+
+    Raises:
+        UsageError: the model's logits are not its head's products alone.
     """
+    config = decoder_config(model)
+    further = [name for name in _AFTER_THE_HEAD if getattr(config, name, None) not in (None, 1)]
+    if model.get_output_embeddings().bias is not None:
+        further.append("a bias")
+    if further:
+        raise UsageError(
+            f"{config.model_type} models cannot be trained here: their logits are more than the "
+            f"head's products ({', '.join(further)}); take another family, such as Llama or Qwen"
+        )
     plain_forward = type(model).forward
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
@@ -38,7 +55,7 @@ def score_only_labels(model: Any, temperature: float = 1.0) -> None:
             # Padded on the right, where nothing that counts looks: causal attention without a
             # mask is the same, and on a CPU its backward pass takes two thirds of the time.
             kwargs["attention_mask"] = None
-        hidden = self.model(*args, **{**kwargs, "use_cache": False}).last_hidden_state[:, :-1]
+        hidden = self.base_model(*args, **{**kwargs, "use_cache": False}).last_hidden_state[:, :-1]
         mask = labels != -100
         return _score(self.get_output_embeddings().weight, hidden, labels, mask, temperature)
 

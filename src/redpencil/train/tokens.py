@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from redpencil.engine.chat import encode, first_message, next_message
+from redpencil.engine.chat import answer_end, encode, first_message, next_message
 from redpencil.env import CHATS
 from redpencil.types import Trace
 
@@ -33,7 +33,7 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
         UsageError: the trace is a chat and the model has no chat template.
     """
     chat = trace.method in CHATS
-    end = tokenizer.eos_token if chat else "\n"
+    end = answer_end(tokenizer) if chat else "\n"
     sequences: list[Tokens] = []
     for turn in trace.turns:
         if turn.observation.fresh or not sequences:
@@ -41,7 +41,9 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
         ids, is_action = sequences[-1]
         text = turn.observation.text
         if chat:
-            text = _message(tokenizer, text, first=not ids)
+            text = (
+                next_message(tokenizer, text, said=end) if ids else first_message(tokenizer, text)
+            )
         begins = not chat and not ids
         shown = list(turn.observation_ids) or encode(tokenizer, text, begins=begins)
         said = list(turn.action_ids) or encode(tokenizer, f"{turn.action}{end}")
@@ -57,9 +59,3 @@ def foreign(trace: Trace) -> Trace:
         for turn in trace.turns
     )
     return msgspec.structs.replace(trace, turns=tuple(turns))
-
-
-def _message(tokenizer: Any, text: str, *, first: bool) -> str:
-    if first:
-        return first_message(tokenizer, text)
-    return next_message(tokenizer, text, closed=True)

@@ -12,7 +12,7 @@ from redpencil.checkers import Checker
 from redpencil.demos import broken_variants, demonstrate
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
-from redpencil.env import EditRules, Method, repairing
+from redpencil.env import Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.policy import ModelPolicy
 from redpencil.recipes import Validation
@@ -26,12 +26,22 @@ class Validator:
     """Lets a model mend the held-out programs of a recipe, greedily."""
 
     def __init__(
-        self, recipe: Validation, model: str, method: Method, checker: Checker, seed: int
+        self,
+        recipe: Validation,
+        model: str,
+        method: Method,
+        checker: Checker,
+        seed: int,
+        *,
+        context: int = 2048,
+        decoding: Decoding = "free",
     ) -> None:
         """Break the programs.
 
         Args:
             method: how they are to be mended.
+            context: most tokens of an episode.
+            decoding: which commands the model may write.
 
         Raises:
             UsageError: there are no such tasks, or none of them can be broken.
@@ -46,6 +56,8 @@ class Validator:
         self._model = model
         self._method = method
         self._checker = checker
+        self._context = context
+        self._decoding: Decoding = decoding
         self._engine: LocalEngine | None = None
 
     def demos(self) -> list[Trace]:
@@ -66,11 +78,11 @@ class Validator:
 
     def _play(self, model: Any) -> float:
         if self._engine is None:
-            self._engine = LocalEngine(*load_base(self._model))
+            self._engine = LocalEngine(*load_base(self._model), self._context)
         self._engine.sync(model)
         episodes = [
             Episode(repairing(self._method, broken.task, self._checker, self._recipe.rules))
             for broken in self._variants
         ]
-        policy = ModelPolicy(self._engine, self._model, temperature=0.0)
+        policy = ModelPolicy(self._engine, self._model, temperature=0.0, decoding=self._decoding)
         return fmean(trace.solved for trace in rollout(episodes, policy))

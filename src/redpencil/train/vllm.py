@@ -33,7 +33,8 @@ class Generation(Protocol):
 class VllmEngine:
     """An engine whose every step is one batch of all actions that were begun.
 
-    Draws are settled by vLLM, not by a sampling's seed.
+    Draws are settled by vLLM, not by a sampling's seed, and its log-probabilities are those at the
+    sampling's temperature, which TRL asks it for.
     """
 
     capabilities: frozenset[Capability] = frozenset({"ids", "logprobs", "fork", "lora_sync"})
