@@ -48,8 +48,7 @@ def require_broken(task: Task, checker: Checker) -> None:
     alone = checker.check("", msgspec.structs.replace(task, tests=("assert True",)))
     if alone.detail.startswith(("ImportError", "ModuleNotFoundError")):
         raise UsageError(
-            f"the tests cannot run: {alone.detail}; "
-            "they may import the standard library and the program itself"
+            f"the tests cannot run: {alone.detail}; install it beside redpencil, or test without it"
         )
 
 

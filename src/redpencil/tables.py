@@ -36,12 +36,13 @@ def results(measured: Sequence[Measured]) -> Table:
     """Share solved, and what it cost."""
     ks = sorted({at.k for one in measured for at in one.results.pass_at if at.k > 1})
     costs = ("turns", "tokens", "tokens per solved", "seconds per solved")
-    headings = ["", "method", "pass@1", "95% interval", *(f"pass@{k}" for k in ks), "programs", "n"]
+    shares = ["pass@1", "95% interval", *(f"pass@{k}" for k in ks)]
+    headings = ["", "method", *shares, "programs", "traces each"]
     return Table(
         [*headings, *costs],
         [_results_row(one.label, one.results, ks) for one in measured],
         "pass@k: chance that at least one of k traces of a program ends solved, unbiased from the "
-        "n traces sampled of each; the interval is a bootstrap over problems. Turns and generated "
+        "traces sampled of each; the interval is a bootstrap over problems. Turns and generated "
         "tokens are means per trace. Per solved: tokens and wall time of all the traces, over how "
         "many of them are solved.",
         bold=2,

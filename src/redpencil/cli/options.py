@@ -123,7 +123,7 @@ Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(
-        help="What the model computes in; auto is bfloat16 where the machine has it, else float32."
+        help="What the model computes in; auto is bfloat16 where the processor computes in it."
     ),
 ]
 Context = Annotated[

@@ -45,7 +45,7 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the tables to this file as well, as Markdown.")
     ] = None,
-    title: Annotated[str, typer.Option()] = "redpencil",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "redpencil",
 ) -> None:
     """Turn results into one HTML page, with learning curves and the traces to step through."""
     from redpencil.report import from_folders, write, write_markdown

@@ -62,9 +62,11 @@ def sft(
             metavar="FOLDER|on-board", help="Adapter to train further, else a new one is made."
         ),
     ] = None,
-    epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the demonstrations.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Demonstrations a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(min=0.0)] = 8e-4,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="At its height; it rises, then falls as a cosine.")
+    ] = 8e-4,
     context: Annotated[
         int, typer.Option(min=1, help="Traces with more tokens are left out.")
     ] = 2048,
@@ -162,16 +164,23 @@ def rl(
     sources: Annotated[
         list[str], typer.Option("--tasks", help="Task source; of several, programs are mixed.")
     ],
-    adapter: Annotated[Path, typer.Option(help="Adapter to start from, as SFT makes it.")],
+    adapter: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER|on-board", help="Adapter to start from, as SFT makes it."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for adapter, checkpoints and logs.")],
     recipe: RecipeFile = None,
     method: Method = "coe",
     model: Model = "smollm2-135m",
-    steps: Annotated[int, typer.Option(min=1)] = 100,
-    tasks_per_step: Annotated[int, typer.Option(min=1)] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 100,
+    tasks_per_step: Annotated[int, typer.Option(min=1, help="Broken programs of a step.")] = 4,
     group: Annotated[int, typer.Option(min=2, help="Traces of each task in a step.")] = 4,
-    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
-    kl: Annotated[float, typer.Option(min=0.0)] = 0.01,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="Constant, but for a recipe's warm-up.")
+    ] = 1e-4,
+    kl: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the divergence from the adapter begun with.")
+    ] = 0.01,
     credit: Annotated[str, typer.Option(help=f"Credit rule: {', '.join(RULES)}.")] = "paper",
     rest_after: Annotated[
         int,
