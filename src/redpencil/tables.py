@@ -100,20 +100,19 @@ def by_tokens(measured: Sequence[Measured]) -> Table:
     )
 
 
-def by_group(
-    measured: Sequence[Measured], scores: Sequence[Mapping[str, Score]], what: str
-) -> Table:
-    """Share solved within groups of the traces.
+def by_group(measured: Sequence[Measured], scores: Sequence[Mapping[str, Score]]) -> Table:
+    """Share solved within groups of the traces, of the evaluations that have any.
 
     Args:
         scores: of each evaluation, by the group's name.
-        what: the groups are.
     """
+    groups = dict.fromkeys(group for found in scores for group in found)
     return Table(
-        [what, *(one.label for one in measured)],
+        ["", *groups],
         [
-            [group, *(_score(groups.get(group)) for groups in scores)]
-            for group in dict.fromkeys(group for groups in scores for group in groups)
+            [one.label, *(_score(found.get(group)) for group in groups)]
+            for one, found in zip(measured, scores, strict=True)
+            if found
         ],
         "pass@1, its 95% interval, and how many programs it is of.",
     )

@@ -14,10 +14,10 @@ from redpencil.report.entries import Entry
 from redpencil.results import Results, Score
 from redpencil.tables import Table
 
-_BREAKDOWNS: tuple[tuple[str, str, str, Callable[[Results], Mapping[str, Score]]], ...] = (
-    ("corruptions", "By number of corruptions", "broken by", tables.corruption_scores),
-    ("faults", "By kind of failure", "fails by", tables.fault_scores),
-    ("ends", "By how the episode ended", "ended by", tables.end_scores),
+_BREAKDOWNS: tuple[tuple[str, str, Callable[[Results], Mapping[str, Score]]], ...] = (
+    ("corruptions", "By number of corruptions", tables.corruption_scores),
+    ("faults", "By kind of failure", tables.fault_scores),
+    ("ends", "By how the episode ended", tables.end_scores),
 )
 
 
@@ -55,10 +55,10 @@ def sections(entries: Sequence[Entry]) -> list[Section]:
         Section("results", "Results", [tables.results(measured), tables.actions(measured)]),
         Section("compute", "Test-time compute", compute),
     ]
-    for name, title, what, scores_of in _BREAKDOWNS:
+    for name, title, scores_of in _BREAKDOWNS:
         scores = [scores_of(one.results) for one in measured]
         if any(scores):
-            found.append(Section(name, title, [tables.by_group(measured, scores, what)]))
+            found.append(Section(name, title, [tables.by_group(measured, scores)]))
     if pairs := compare.pairs(measured):
         found.append(Section("pairs", "Compared in pairs", [tables.pairs(pairs)]))
     return found
@@ -76,7 +76,7 @@ def section_plots(measured: Sequence[Measured]) -> dict[str, Plots]:
         "results": Plots([("", plots.bars(measured))], []),
         "compute": Plots(_compute(measured), _keys(measured, "compute")),
     }
-    for name, title, _, scores_of in _BREAKDOWNS[:2]:
+    for name, title, scores_of in _BREAKDOWNS[:2]:
         scores = [(one.label, scores_of(one.results)) for one in measured]
         if any(groups for _, groups in scores):
             figure = ("", plots.groups(scores, title))
