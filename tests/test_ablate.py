@@ -11,9 +11,14 @@ import msgspec
 import pytest
 
 from made import trace
-from redpencil import ablate
-from redpencil.files import read_json
+from redpencil import ablate, pipeline
+from redpencil.checkers import PythonChecker
+from redpencil.errors import UsageError
+from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
 from redpencil.recipes import Recipe, read
+from redpencil.results import Results
+from redpencil.tasks import load
+from redpencil.types import Trace
 
 QUICKSTART = read("quickstart")
 
@@ -59,6 +64,15 @@ def test_a_dry_run_says_what_there_is_to_run(
     assert "nothing called 'credits' to vary; did you mean credit?" in wrong.stderr
 
 
+def test_stages_in_a_row_are_of_editing_and_of_one_kind_of_context() -> None:
+    answers = ablate.with_settings(QUICKSTART, {"demos.method": "direct"})
+    with pytest.raises(UsageError, match=r"for editing alone.*one by one"):
+        pipeline.require_editing(answers)
+    forgetful = ablate.with_settings(QUICKSTART, {"demos.history": False})
+    with pytest.raises(UsageError, match=r"`history` in \[demos\].*differ"):
+        ablate.cost(forgetful, ["decoding"], [0])
+
+
 @pytest.fixture
 def tiny_recipe(tiny_model: Path) -> Recipe:
     return ablate.with_settings(
@@ -95,3 +109,30 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.*")}
     assert ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path) == found
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_what_is_in_a_source_is_part_of_what_a_stage_depends_on(
+    tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Else a file of tasks that was changed would be compared with what it was."""
+    source = tmp_path / "mine.jsonl"
+    recipe = ablate.with_settings(tiny_recipe, {"eval.tasks": f"jsonl:{source}"})
+    for first, folders in ((0, 3), (2, 6)):
+        write_jsonl(source, load("builtin:test").tasks[first : first + 2])
+        ablate.ablate(recipe, ["decoding"], [0], tmp_path / "out")
+        assert len(list((tmp_path / "out").glob("eval-*"))) == folders
+
+
+def test_an_evaluation_that_had_faults_is_made_anew(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    tasks = load("builtin:test").tasks[:2]
+
+    def evaluated() -> Results:
+        checker = PythonChecker()
+        return pipeline.evaluate_on(tiny_recipe, tasks, "coe", None, checker, tmp_path, "Evaluate")
+
+    whole = evaluated()
+    traces = read_jsonl(tmp_path / "traces.jsonl", Trace)
+    broken = msgspec.structs.replace(traces[0], turns=(), end="error", error="no process")
+    write_jsonl(tmp_path / "traces.jsonl", [broken, *traces[1:]])
+    write_json(tmp_path / "results.json", msgspec.structs.replace(whole, errors=1))
+    assert evaluated().errors == 0

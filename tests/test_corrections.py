@@ -69,6 +69,12 @@ def test_a_cut_is_where_it_is_open_what_comes_next(double: Task) -> None:
     assert corrected(played(double, [by_heart, EXIT]), cuts=9) == [first]
 
 
+def test_the_latest_pages_leave_a_teacher_as_many_turns_as_the_first(double: Task) -> None:
+    made = corrected(played(double, [VAIN] * 12), cuts=13)
+    assert [len(trace.turns) for trace in made] == list(range(2, 15))
+    assert all(trace.solved for trace in made)
+
+
 def test_the_turns_are_drawn_by_the_seed(double: Task) -> None:
     failed = played(double, [VAIN] * 6)
     lengths = [len(corrected(failed, seed=seed)[0].turns) for seed in range(80)]

@@ -10,15 +10,17 @@ import msgspec
 import pytest
 
 from redpencil.checkers import PythonChecker
+from redpencil.dataset import Plan as DemosPlan
+from redpencil.dataset import make_demos
 from redpencil.demos import Broken, broken_variants
 from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of
-from redpencil.errors import UsageError
+from redpencil.errors import SandboxError, UsageError
 from redpencil.evaluate import Plan, choose, evaluate, make_policy, others, sample
 from redpencil.files import append_jsonl
 from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.rollout import rollout
-from redpencil.tasks import load
-from redpencil.types import Task
+from redpencil.tasks import load, verify
+from redpencil.types import Status, Task, Verdict
 
 CHECKER = PythonChecker()
 PLAY = partial(rollout, policy=ScriptedPolicy(lambda task: ["no program"]))
@@ -34,6 +36,16 @@ def test_as_many_examples_are_shown_as_asked_and_never_the_task_itself(tmp_path:
     (again,) = play(plan, examples[0], tmp_path / "2")
     assert f"```python\n{examples[0].solution}```" not in again
     assert again.count("\nAnswer:\n```python\n") == 2
+
+
+def test_a_request_that_is_refused_leaves_the_folder_to_the_next(
+    tmp_path: Path, double: Task
+) -> None:
+    plan = Plan("direct", "builtin:train", "scripted", shots=1000)
+    with pytest.raises(UsageError, match=r"--shots 1000, .*there are \d+ solved ones"):
+        sample(plan, [Broken(double, (), ())], PLAY, CHECKER, tmp_path / "traces.jsonl")
+    fewer = msgspec.structs.replace(plan, shots=1)
+    assert sample(fewer, [Broken(double, (), ())], PLAY, CHECKER, tmp_path / "traces.jsonl")
 
 
 def play(plan: Plan, task: Task, folder: Path) -> list[str]:
@@ -130,6 +142,7 @@ def test_a_fault_of_a_task_is_not_shown_the_task() -> None:
         ({"base_model": "oracle", "method": "direct"}, "oracle only edits"),
         ({"base_model": "random-edit", "adapter": "a"}, "has neither adapter nor server"),
         ({"base_model": "oracle", "dtype": "float32"}, "for a model that runs here"),
+        ({"base_model": "oracle", "decoding": "new-pages"}, "oracle samples nothing"),
         ({"server": "http://localhost", "context": 4096}, "for a model that runs here"),
         ({"samples": 2}, "samples at temperature 0 are all the same"),
         ({"method": "reasoning", "server": "http://localhost", "dialect": "completions"}, "chat"),
@@ -138,6 +151,30 @@ def test_a_fault_of_a_task_is_not_shown_the_task() -> None:
 def test_what_cannot_be_played_is_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Plan(**{"method": "coe", "tasks": "builtin:test", "base_model": "smollm2-135m"} | changes)
+
+
+def test_a_budget_is_for_a_server() -> None:
+    with pytest.raises(UsageError, match="--budget-tokens is for a --server"):
+        make_policy(Plan("coe", "builtin:test", "oracle"), budget_tokens=5)
+
+
+def test_what_could_not_be_judged_is_a_fault_and_no_finding(double: Task) -> None:
+    task = msgspec.structs.replace(double, solution="def double(n):\n    return 2 * n\n")
+    plan = Plan("coe", "jsonl:mine", "scripted")
+    with pytest.raises(SandboxError, match="no process"):
+        choose(plan, [task], Dead())
+    with pytest.raises(SandboxError, match="no process"):
+        verify([task], Dead())
+    made_of = DemosPlan(tasks="jsonl:mine", tasks_sha256="")
+    with pytest.raises(SandboxError, match="no process"):
+        make_demos(task, made_of, [], [], Dead())
+
+
+class Dead:
+    """A checker whose sandbox does not start."""
+
+    def check(self, text: str, task: Task) -> Verdict:
+        return Verdict(Status.INFRA_ERROR, 0, 1, "no process", 0.0, "full")
 
 
 def test_a_bound_that_draws_can_be_sampled_more_than_once() -> None:

@@ -105,6 +105,17 @@ def test_sampling_goes_on_where_it_stopped(tmp_path: Path, double: Task) -> None
         sample_faults(path, plan, [other], EXAMPLES, scripted(answers), CHECKER)
 
 
+def test_no_example_need_be_shown_and_too_few_are_refused(tmp_path: Path, double: Task) -> None:
+    answers = list(ANSWERS)[:1]
+    sample_faults(
+        tmp_path / "a.jsonl", plan_of(1, shots=0), [double], (), scripted(answers), CHECKER
+    )
+    with pytest.raises(UsageError, match="--shots 4, each of another task: there are 4 solved"):
+        sample_faults(
+            tmp_path / "b.jsonl", plan_of(1, shots=4), [double], EXAMPLES, scripted([]), CHECKER
+        )
+
+
 def test_the_prompt_shows_solved_tasks_but_never_the_task_itself(double: Task) -> None:
     text = WriteEnv(double, CHECKER, EXAMPLES[:2]).reset().text
     for example in EXAMPLES[:2]:
@@ -127,7 +138,7 @@ def test_a_task_is_not_its_own_example(tmp_path: Path) -> None:
         text = trace["turns"][0]["observation"]["text"]
         assert text.count("```python\n") == 3
         assert text.count(trace["task"]["prompt"]) == 1
-    with pytest.raises(UsageError, match="fewer --shots"):
+    with pytest.raises(UsageError, match="ask for fewer"):
         sample_faults(path, plan_of(1, shots=4), EXAMPLES, EXAMPLES, scripted([]), CHECKER)
 
 

@@ -55,6 +55,9 @@ def test_who_begins_anew_is_told_of_all_that_would_be_gone_on_with(tmp_path: Pat
         claim(path, Plan(2), pieces)
     pieces.unlink()
     claim(path, Plan(2), pieces)
+    # What lies beside it, such as `rows.json`, would take its place.
+    with pytest.raises(UsageError, match=r"ends in \.jsonl"):
+        claim(tmp_path / "rows.json", Plan(2))
 
 
 def test_lines_are_appended_and_a_torn_last_one_is_cut(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_seed_is_that_of_all_sections() -> None:
         ("[sft]\nmodel = 'x'", "'sft.model'; model stands once, above all sections"),
         ("[sft]\nbatch = 0", "Expected `int` >= 1 - at `sft.batch`"),
         ("[demos]\norder = 'up'", "Invalid enum value 'up' - at `demos.order`"),
+        ("[grpo]\ncredit = 'papr'", "Invalid enum value 'papr' - at `grpo.credit`"),
         ("[eval]\ncorruptions = [3, 1]", r"corruptions are \[least, most\], found \[3, 1\]"),
         ("sft = 3", "Expected `object`, got `int` - at `sft`"),
         ("about = ", "is not TOML: .*line 2"),

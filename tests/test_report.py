@@ -24,10 +24,12 @@ from redpencil.env import AnswerEnv, EditEnv, Env
 from redpencil.errors import DataError, MissingDependency, UsageError
 from redpencil.files import write_json, write_jsonl
 from redpencil.policy import ScriptedPolicy
+from redpencil.recipes import read
 from redpencil.report import Curve, Entry, build, from_folder, from_folders, markdown, write
 from redpencil.report.view import highlighted, trace_view, visible
 from redpencil.results import Results, summarise
 from redpencil.rollout import Episode, rollout
+from redpencil.runs import claim_run
 from redpencil.types import Observation, Task, Trace
 
 NASTY = "### REPL 2 >>>    return '</script><img src=x onerror=alert(1)>'"
@@ -170,7 +172,7 @@ def test_what_names_hold_stays_text(traces: list[Trace], results: Results) -> No
     task = msgspec.structs.replace(traces[0].task, id=evil, prompt=evil, tests=(evil,))
     trace = msgspec.structs.replace(traces[0], task=task, corruptions=(evil,), error=evil)
     measured = msgspec.structs.replace(results, command=evil, machine=evil, versions={evil: evil})
-    page = build(evil, [Entry(evil, measured, [trace])], [Curve(evil, CURVE.points, evil)])
+    page = build(evil, [Entry(evil, measured, [trace])], [Curve(evil, CURVE.points)])
     assert page.count("<script>") == 1
     assert all(None not in attrs.values() or name == "details" for name, attrs in Tags(page).found)
 
@@ -307,6 +309,7 @@ def test_a_run_folder_is_read_in_order(
     tmp_path: Path, traces: list[Trace], results: Results
 ) -> None:
     run_folder(tmp_path, results, traces)
+    claim_run(tmp_path, read("quickstart"))
     nan = {"step": 3.0, "loss": float("nan"), "note": "diverged"}
     rows = [{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.0}, {"step": 2.0, "runtime": 3.0}]
     write_jsonl(tmp_path / "sft" / "metrics.jsonl", [*rows, nan])
@@ -318,8 +321,9 @@ def test_a_run_folder_is_read_in_order(
     )
     assert [entry.label for entry in entries] == [baseline, untrained, sft, "other"]
     assert [list(curve.points) for curve in curves] == [[(1.0, 2.0), (2.0, 1.0)]]
-    named, _ = from_folder(tmp_path, order=("other", "sft"))
-    assert [entry.label for entry in named] == ["other", sft, untrained, baseline]
+    # A folder of another's, called so or not, says of itself what it holds.
+    (alone,), _ = from_folder(tmp_path / "eval" / "direct")
+    assert alone.label == "direct"
     write(tmp_path / "report.html", "run", entries, curves)
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
@@ -335,9 +339,9 @@ def test_trainings_are_found_wherever_they_are(
     rewards = [row | {"reward": 0.5, "solved_rate": 0.2} for row in losses]
     write_jsonl(tmp_path / "mine" / "rl" / "metrics.jsonl", rewards)
     entries, curves = from_folder(tmp_path / "mine")
-    assert [entry.label for entry in entries] == ["direct answer, zero-shot", "eval"]
+    assert [entry.label for entry in entries] == ["direct", "eval"]
     learned = [
-        "SFT: loss on the model's own tokens",
+        "sft: loss on the model's own tokens",
         "rl: share of traces solved",
         "rl: mean reward of a trace",
     ]
@@ -353,7 +357,7 @@ def test_several_folders_are_told_apart(
     tmp_path: Path, traces: list[Trace], results: Results
 ) -> None:
     for name in ("small", "large"):
-        run_folder(tmp_path / name, results, traces)
+        claim_run(run_folder(tmp_path / name, results, traces), read("quickstart"))
         rows = [{"step": float(step), "loss": 1.0} for step in range(3)]
         write_jsonl(tmp_path / name / "sft" / "metrics.jsonl", rows)
     folders = [tmp_path / "small", tmp_path / "large" / "eval" / "sft"]

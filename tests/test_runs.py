@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -55,3 +56,16 @@ def test_another_run_is_refused(
 def test_a_digest_tells_the_order_and_where_one_value_ends() -> None:
     assert sha256(["ab", "c"]) == sha256(["ab", "c"])
     assert len({sha256(values) for values in (["ab", "c"], ["c", "ab"], ["a", "bc"], [])}) == 4
+
+
+def test_the_commit_is_that_of_this_source_and_of_no_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        user = ["-c", "user.name=N", "-c", "user.email=e@localhost"]
+        subprocess.run(["git", *user, *arguments], cwd=tmp_path, check=True)
+    (tmp_path / "provenance.py").write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.git_commit() == ""
+    subprocess.run(["git", "add", "provenance.py"], cwd=tmp_path, check=True)
+    assert provenance.git_commit().endswith("+")

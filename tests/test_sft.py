@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,18 @@ from redpencil.engine.weights import (
     load_base,
     load_tokenizer,
 )
-from redpencil.env import EditRules
-from redpencil.errors import UsageError
+from redpencil.env import EditRules, Method
+from redpencil.errors import SandboxError, UsageError
 from redpencil.files import read_json, read_jsonl, sha256
 from redpencil.recipes import SftRecipe, Validation
 from redpencil.runs import Run
 from redpencil.train import validation
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import last_checkpoint
-from redpencil.train.sft import train_sft
+from redpencil.train.sft import _order, train_sft
 from redpencil.train.tokens import foreign, trace_tokens
 from redpencil.train.validation import Validator
-from redpencil.types import Trace
+from redpencil.types import Status, Trace, Verdict
 from trained import sft, weights
 
 CHECKER = PythonChecker()
@@ -200,31 +202,55 @@ def test_validation_keeps_the_adapter_that_solves_most_and_ends_the_training_ear
     assert len(played) == 4
     assert all(torch.equal(weights(tmp_path / "adapter")[name], best[name]) for name in best)
 
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    train_sft(traces, recipe, moved)
+    assert all(torch.equal(weights(moved / "adapter")[name], best[name]) for name in best)
+    shutil.rmtree(moved / "checkpoint-4")
+    with pytest.raises(UsageError, match="checkpoint-4 is gone"):
+        train_sft(traces, recipe, moved)
+    assert all(torch.equal(weights(moved / "adapter")[name], best[name]) for name in best)
+
 
 def test_the_validator_lets_the_model_play_as_it_stands(
     tiny_model: Path, start: Path, variants: list[demos.Broken]
 ) -> None:
-    validator = Validator(Validation(limit=2), str(tiny_model), "coe", CHECKER, seed=0)
+    validator = validating(tiny_model, Validation(limit=2))
     model = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
     assert validator.solved_rate(model) == 0.0
     assert [trace.task.split for trace in validator.demos()] == ["validation"] * 2
     with pytest.raises(UsageError, match="no split"):
-        Validator(Validation(tasks="builtin:dev"), str(tiny_model), "coe", CHECKER, seed=0)
+        validating(tiny_model, Validation(tasks="builtin:dev"))
+
+
+def test_a_fault_of_the_machinery_is_no_result_of_a_validation(
+    tiny_model: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validator = validating(tiny_model, Validation(limit=2))
+    model = load_adapter(load_base(str(tiny_model), torch.float32)[0], start)
+    dead = Verdict(Status.INFRA_ERROR, 0, 1, "no process", 0.0, "full")
+    monkeypatch.setattr(PythonChecker, "check", lambda *_: dead)
+    with pytest.raises(SandboxError, match="cannot validate: no process"):
+        validator.solved_rate(model)
+
+
+def validating(model: Path, recipe: Validation, method: Method = "coe") -> Validator:
+    return Validator(recipe, str(model), method, CHECKER, seed=0, context=1024)
 
 
 def test_a_validation_plays_by_the_method_that_is_trained(
     tiny_model: Path, variants: list[demos.Broken], traces: list[Trace], tmp_path: Path
 ) -> None:
-    validator = Validator(Validation(limit=2), str(tiny_model), "direct", CHECKER, seed=0)
+    validator = validating(tiny_model, Validation(limit=2), "direct")
     assert [trace.method for trace in validator.demos()] == ["direct"] * 2
     forgetful = Validation(limit=1, rules=EditRules(history=False))
-    (alone,) = Validator(forgetful, str(tiny_model), "coe", CHECKER, seed=0).demos()
+    (alone,) = validating(tiny_model, forgetful).demos()
     assert [turn.observation.fresh for turn in alone.turns[1:]] == [True] * (len(alone.turns) - 1)
     answers = demos.demonstrate(variants[:1], CHECKER, method="direct")
     mixed = [*traces[:1], *(made for made in answers if isinstance(made, Trace))]
     recipe = SftRecipe(model=str(tiny_model), validation=Validation())
     with pytest.raises(UsageError, match="the traces are of: coe, direct"):
         train_sft(mixed, recipe, tmp_path)
+    assert not (tmp_path / "run.json").exists(), "what was refused is not begun"
 
 
 def test_what_does_not_fit_into_the_context_is_no_training(
@@ -232,3 +258,20 @@ def test_what_does_not_fit_into_the_context_is_no_training(
 ) -> None:
     with pytest.raises(UsageError, match="no demonstration fits"):
         train_sft(traces, SftRecipe(model=str(tiny_model), context=10), tmp_path)
+    with pytest.raises(UsageError, match="less than one: raise --epochs"):
+        train_sft(traces, SftRecipe(model=str(tiny_model), epochs=1e-3), tmp_path)
+
+
+@pytest.mark.parametrize("epochs", [1.0, 2.0, 2.5])
+def test_batches_are_of_one_length_in_every_epoch_and_each_trace_comes_as_often(
+    epochs: float,
+) -> None:
+    lengths = [10, 500] * 4 * 5 + [10] * 3
+    order = _order(lengths, SftRecipe(batch=4, epochs=epochs))
+    assert len(order) == round(epochs * len(lengths))
+    times = Counter(order)
+    assert {times[index] for index in range(len(lengths))} <= {int(epochs), math.ceil(epochs)}
+    batches = [order[at : at + 4] for at in range(0, len(order), 4)]
+    mixed = [batch for batch in batches if len({lengths[index] for index in batch}) > 1]
+    # At most one of each pool that is sorted, where the shorter ones end.
+    assert len(mixed) <= math.ceil(len(batches) / 8) + 1

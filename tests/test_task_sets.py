@@ -83,7 +83,7 @@ def without(row: dict[str, Any], field: str) -> dict[str, Any]:
 
 
 def complaints(tasks: Iterable[Task]) -> list[str]:
-    return [finding.complaint for finding in verify(list(tasks), PythonChecker().check)]
+    return [finding.complaint for finding in verify(list(tasks), PythonChecker())]
 
 
 QUIX = {
@@ -323,7 +323,7 @@ def test_tasks_are_verified_both_ways(double: Task) -> None:
         Task("t/4", "", right, None, double.tests, (), "", "test"),
         Task("t/5", "", None, right, double.tests, (), "", "test"),
     ]
-    findings = verify(tasks, PythonChecker().check)
+    findings = verify(tasks, PythonChecker())
     said = [finding.complaint for finding in findings]
     assert [finding.task for finding in findings] == tasks
     assert said[0] == said[3] == said[5] == ""

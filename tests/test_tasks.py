@@ -76,7 +76,7 @@ def test_the_problems_on_board() -> None:
 
 
 def test_every_problem_on_board_passes_its_own_tests() -> None:
-    findings = verify(load("builtin").tasks, PythonChecker().check)
+    findings = verify(load("builtin").tasks, PythonChecker())
     assert [finding for finding in findings if finding.complaint] == []
     assert len(findings) >= 160
 
@@ -197,7 +197,7 @@ def test_humaneval() -> None:
     assert first.prompt
     assert len(first.tests) == 3
     assert all("candidate" not in test for test in first.tests)
-    findings = verify(found.tasks[:40], PythonChecker().check)
+    findings = verify(found.tasks[:40], PythonChecker())
     assert [finding for finding in findings if finding.complaint] == []
 
 
@@ -266,5 +266,5 @@ def test_every_problem_of_humaneval_says_what_to_do() -> None:
     assert [task.id for task in tasks if not task.prompt] == []
     assert all(task.tests for task in tasks)
     assert all(can_be_hidden(test, t.solution or "") for t in tasks for test in t.hidden_tests)
-    findings = verify(tasks, PythonChecker().check)
+    findings = verify(tasks, PythonChecker())
     assert [finding for finding in findings if finding.complaint] == []

@@ -8,7 +8,7 @@ done once. Each lies in a folder named after a digest of all that it depends on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,7 @@ from redpencil.files import read_jsonl, write_json
 from redpencil.recipes import Recipe
 from redpencil.results import TRACES, problem_of
 from redpencil.statistics import Paired, bootstrap_interval, paired
-from redpencil.tasks import load
+from redpencil.tasks import load, tasks_sha256
 from redpencil.types import Task, Trace, Value
 
 RESULTS = "ablation.json"
@@ -154,8 +154,15 @@ def ablate(
 
 
 def variants(recipe: Recipe, axis: str) -> dict[str, Recipe]:
-    """The recipe with each value of an axis, by the value's name."""
-    return {value: with_settings(recipe, settings) for value, settings in AXES[axis].values.items()}
+    """The recipe with each value of an axis, by the value's name.
+
+    Raises:
+        UsageError: a value does not go with the recipe.
+    """
+    made = {value: with_settings(recipe, settings) for value, settings in AXES[axis].values.items()}
+    for changed in made.values():
+        pipeline.require_editing(changed)
+    return made
 
 
 def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
@@ -172,10 +179,10 @@ def cost(recipe: Recipe, axes: Sequence[str], seeds: Sequence[int]) -> Cost:
         for changed in variants(recipe, axis).values():
             for seed in seeds:
                 seeded, stage = changed.seeded(seed), AXES[axis].stage
-                keys["sft"].add(_sft_key(seeded))
+                keys["sft"].add(_sft_key(seeded, str))
                 if stage == "grpo":
-                    keys["grpo"].add(_grpo_key(seeded))
-                keys["eval"].add(_eval_key(seeded, stage))
+                    keys["grpo"].add(_grpo_key(seeded, str))
+                keys["eval"].add(_eval_key(seeded, stage, str))
     return Cost(len(keys["sft"]), len(keys["grpo"]), len(keys["eval"]))
 
 
@@ -198,7 +205,7 @@ class _Stages:
 
     def evaluated(self, recipe: Recipe, stage: Stage, title: str) -> list[Trace]:
         """The traces of a recipe's evaluation after one of its trainings."""
-        folder = self._folder / f"eval-{_eval_key(recipe, stage)}"
+        folder = self._folder / f"eval-{_eval_key(recipe, stage, self._content)}"
         adapter = self._fine_tuned(recipe) if stage == "sft" else self._reinforced(recipe)
         tasks = self._load(recipe.eval.tasks)
         pipeline.evaluate_on(
@@ -207,16 +214,16 @@ class _Stages:
         return read_jsonl(folder / TRACES, Trace)
 
     def _fine_tuned(self, recipe: Recipe) -> Path:
-        folder = self._folder / f"demos-{_demos_key(recipe)}"
+        folder = self._folder / f"demos-{_demos_key(recipe, self._content)}"
         demonstrations = pipeline.make_demos(
-            recipe, self._load(recipe.demos.tasks), folder / "demos.jsonl"
+            recipe, self._load(recipe.demos.tasks), folder / "demos.jsonl", self._command
         )
-        folder = self._folder / f"sft-{_sft_key(recipe)}"
+        folder = self._folder / f"sft-{_sft_key(recipe, self._content)}"
         return pipeline.fine_tune(recipe, demonstrations, folder, self._command)
 
     def _reinforced(self, recipe: Recipe) -> Path:
         start = self._fine_tuned(recipe)
-        folder = self._folder / f"grpo-{_grpo_key(recipe)}"
+        folder = self._folder / f"grpo-{_grpo_key(recipe, self._content)}"
         return pipeline.reinforce(
             recipe, self._load(recipe.grpo.tasks), start, self._checker, folder, self._command
         )
@@ -225,6 +232,9 @@ class _Stages:
         if source not in self._tasks:
             self._tasks[source] = load(source).tasks
         return self._tasks[source]
+
+    def _content(self, source: str) -> str:
+        return tasks_sha256(self._load(source))
 
 
 def _row(
@@ -245,21 +255,25 @@ def _row(
     )
 
 
-def _demos_key(recipe: Recipe) -> str:
-    return _digest(recipe.demos, recipe.seed)
+_Content = Callable[[str], str]
+"""What is in a source of tasks, as far as keys are to tell two sources apart."""
 
 
-def _sft_key(recipe: Recipe) -> str:
-    return _digest(_demos_key(recipe), recipe.sft)
+def _demos_key(recipe: Recipe, content: _Content) -> str:
+    return _digest(recipe.demos, content(recipe.demos.tasks), recipe.seed)
 
 
-def _grpo_key(recipe: Recipe) -> str:
-    return _digest(_sft_key(recipe), recipe.grpo)
+def _sft_key(recipe: Recipe, content: _Content) -> str:
+    return _digest(_demos_key(recipe, content), recipe.sft)
 
 
-def _eval_key(recipe: Recipe, stage: Stage) -> str:
-    trained = _sft_key(recipe) if stage == "sft" else _grpo_key(recipe)
-    return _digest(trained, recipe.eval, recipe.seed)
+def _grpo_key(recipe: Recipe, content: _Content) -> str:
+    return _digest(_sft_key(recipe, content), recipe.grpo, content(recipe.grpo.tasks))
+
+
+def _eval_key(recipe: Recipe, stage: Stage, content: _Content) -> str:
+    trained = (_sft_key if stage == "sft" else _grpo_key)(recipe, content)
+    return _digest(trained, recipe.eval, content(recipe.eval.tasks), recipe.seed)
 
 
 def _digest(*values: object) -> str:

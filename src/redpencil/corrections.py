@@ -13,6 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import msgspec
+
 from redpencil.checkers import Checker
 from redpencil.dataset import Count, DemoSet, TaskDemos
 from redpencil.demos import Broken, Drop, Teacher, demonstration
@@ -95,8 +97,9 @@ def correct(
     """Cut a failed trace and let a teacher go on: a trace for each cut, none for a solved one.
 
     Args:
-        cuts: at how many places it is cut, at most; the first is before anything was done.
-        seed: of the turns.
+        cuts: at how many places it is cut, at most; before anything was done is one of them.
+        seed: of the places.
+        rules: of an episode; the turns that are given do not count against the teacher's.
 
     Raises:
         UsageError: the task has no solution.
@@ -115,6 +118,7 @@ def _gone_on(trace: Trace, place: int, checker: Checker, rules: EditRules) -> Tr
     def teacher(task: Task, seed: int) -> Teacher:
         return Teacher(Broken(task, (), ()), "direct", first=first)
 
+    rules = msgspec.structs.replace(rules, max_turns=place + rules.max_turns)
     env = repairing("coe", trace.task, checker, rules)
     episode = Episode(env, trace.seed, trace.corruptions)
     (played,) = rollout([episode], FunctionPolicy(teacher, "demo:correction"), checkers=1)

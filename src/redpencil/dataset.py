@@ -18,7 +18,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 
 from redpencil import provenance
-from redpencil.checkers import Checker
+from redpencil.checkers import Checker, judge
 from redpencil.corrupt import Kinds
 from redpencil.demos import Breaker, Broken, Drop, Order, demonstrate, donors
 from redpencil.env import EditRules
@@ -219,7 +219,7 @@ def make_demos(
         UsageError: the task has no solution.
         SandboxError: the checker could not judge a program.
     """
-    if task.solution is not None and not checker.check(task.solution, task).solved:
+    if task.solution is not None and not judge(checker, task.solution, task).solved:
         return TaskDemos(task.id, (), {Drop.NO_SOLUTION: 1})
     breaker = Breaker(
         task,
@@ -305,7 +305,7 @@ def write_demos(
     """
     pieces, card_path = path.with_suffix(".partial.jsonl"), path.with_suffix(".json")
     claim(path, demos.plan, pieces, card_path)
-    if card_path.exists():
+    if card_path.exists() and path.exists():
         pieces.unlink(missing_ok=True)
         return read_json(card_path, Card)
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from redpencil import corrupt, editor, rename
-from redpencil.checkers import Checker
+from redpencil.checkers import Checker, judge
 from redpencil.env import PASS_MESSAGE, EditRules, Method, fenced, repairing
 from redpencil.errors import SandboxError, UsageError
 from redpencil.parallel import Threads
@@ -129,10 +129,7 @@ class Breaker:
                 self.drops[Drop.DUPLICATE] += 1
                 continue
             self._known.add(code)
-            verdict = self._checker.check(program, task)
-            if verdict.status is Status.INFRA_ERROR:
-                raise SandboxError(verdict.detail)
-            if verdict.status is not Status.PASSED:
+            if judge(self._checker, program, task).status is not Status.PASSED:
                 return Broken(msgspec.structs.replace(task, program=program), names, mending)
             self.drops[Drop.UNNOTICED] += 1
         return None

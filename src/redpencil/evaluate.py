@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -89,6 +89,8 @@ class Plan(Value, frozen=True):
             )
         if self.base_model in BOUNDS and (self.method != "coe" or self.adapter or self.server):
             raise UsageError(f"{self.base_model} only edits, and has neither adapter nor server")
+        if self.base_model in BOUNDS and self.decoding != "free":
+            raise UsageError(f"--decoding is for a model: {self.base_model} samples nothing")
         local = self.dtype, self.context, self.candidates
         if local != ("auto", CONTEXT, 1) and not _runs_here(self):
             raise UsageError("--dtype, --context and --candidates are for a model that runs here")
@@ -173,7 +175,7 @@ def choose(plan: Plan, tasks: Sequence[Task], checker: Checker) -> Chosen:
         renamed=plan.renamed,
     )
     chosen = list(itertools.islice(made, plan.limit))
-    findings = verify([item.task for item in chosen], checker.check)
+    findings = verify([item.task for item in chosen], checker)
     broken = [
         item
         for item, finding in zip(chosen, findings, strict=True)
@@ -195,6 +197,8 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
         MissingDependency: a package is missing; the message names the command that adds it.
     """
     engine: Engine
+    if budget_tokens is not None and plan.server is None:
+        raise UsageError("--budget-tokens is for a --server: what is computed here costs nothing")
     if plan.base_model in BOUNDS:
         return BOUNDS[plan.base_model]()
     if plan.server is not None:
@@ -206,8 +210,6 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
             budget_tokens=budget_tokens,
         )
         engine.reach()
-    elif budget_tokens is not None:
-        raise UsageError("--budget-tokens is for a --server: what is computed here costs nothing")
     else:
         adapter = None if plan.adapter is None else Path(plan.adapter)
         weights = load_model(plan.base_model, adapter, dtype_of(plan.dtype))
@@ -282,8 +284,8 @@ def sample(
     """
     if not broken:
         raise UsageError(f"no broken program in {plan.tasks} to play")
-    claim(path, settle(plan, [item.task for item in broken]))
     examples = _examples(plan, checker)
+    claim(path, settle(plan, [item.task for item in broken]))
     assert plan.method != "write"
     episodes = [
         Episode(
@@ -297,6 +299,23 @@ def sample(
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
     return rollout_to_file(path, episodes, play, on_trace=on_trace)
+
+
+def one_spare(examples: Iterable[Task], shots: int) -> list[Task]:
+    """One example more than are shown, in case one of them is the task at hand; none for none.
+
+    Raises:
+        UsageError: there are too few.
+    """
+    if not shots:
+        return []
+    found = list(itertools.islice(examples, shots + 1))
+    if len(found) <= shots:
+        raise UsageError(
+            f"--shots {shots}, each of another task: there are {len(found)} solved ones; ask for "
+            "fewer"
+        )
+    return found
 
 
 def others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
@@ -329,19 +348,13 @@ def _origin(plan: Settled, command: str) -> Origin:
 
 
 def _examples(plan: Plan, checker: Checker) -> list[Task]:
-    """Solved tasks, broken as those to be solved, settled by the seed.
-
-    One more than are shown, in case one of them is the task at hand.
-    """
+    """Solved tasks, broken as those to be solved, settled by the seed."""
     if not plan.shots:
         return []
     solved = [task for task in load_examples(plan.tasks) if task.solution is not None]
     random.Random(plan.seed).shuffle(solved)
     made = broken_variants(solved, 1, plan.corruptions, plan.seed, checker, kinds=plan.kinds)
-    examples = [broken.task for broken in itertools.islice(made, plan.shots + 1)]
-    if len(examples) <= plan.shots:
-        raise UsageError(f"--shots {plan.shots}: there are {len(examples)} solved tasks to choose")
-    return examples
+    return one_spare((broken.task for broken in made), plan.shots)
 
 
 def _seconds_before(folder: Path) -> float:

@@ -17,8 +17,7 @@ import msgspec
 from redpencil import editor, provenance
 from redpencil.checkers import Checker
 from redpencil.env import WriteEnv, finished_program
-from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, Settled, others, settle
+from redpencil.evaluate import Plan, Settled, one_spare, others, settle
 from redpencil.files import claim, write_json, write_jsonl
 from redpencil.rollout import Episode, OnTrace, Play, rollout_to_file
 from redpencil.sameness import edit_distance, normalised
@@ -85,7 +84,9 @@ def sample_faults(
         UsageError: the file holds something else, be it of other tasks or of an adapter that has
             changed since, or there are too few examples.
     """
-    shown = _choose(examples, plan)
+    solved = [task for task in examples if task.solution is not None]
+    drawn = random.Random(plan.seed).sample(solved, min(plan.shots + 1, len(solved)))
+    shown = one_spare(drawn, plan.shots)
     blank = [msgspec.structs.replace(task, program=None, fault="") for task in tasks]
     settled = settle(plan, blank[: plan.limit])
     sampled = path.with_suffix(".traces.jsonl")
@@ -160,14 +161,3 @@ def fault_of(verdict: Verdict) -> str:
     if verdict.raised:
         return verdict.raised
     return "wrong_answer" if verdict.status is Status.FAILED else verdict.status.value
-
-
-def _choose(examples: Sequence[Task], plan: Plan) -> list[Task]:
-    """One example more than are shown, in case one of them is the task at hand."""
-    solved = [task for task in examples if task.solution is not None]
-    if len(solved) <= plan.shots:
-        raise UsageError(
-            f"{plan.shots} examples to show, each of another task: there are {len(solved)} with a "
-            "solution; ask for fewer --shots"
-        )
-    return random.Random(plan.seed).sample(solved, plan.shots + 1)

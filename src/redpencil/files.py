@@ -134,8 +134,11 @@ def claim(path: Path, plan: Value, *others: Path) -> None:
         others: what else holds something of what is made, and is gone on with.
 
     Raises:
-        UsageError: the file is made of something else, or nobody knows of what.
+        UsageError: the file is made of something else, or nobody knows of what, or its name leaves
+            none for what lies beside it.
     """
+    if path.suffix != ".jsonl":
+        raise UsageError(f"{path} is to hold JSON lines: give it a name that ends in .jsonl")
     beside = path.with_suffix(".plan.json")
     if beside.exists():
         now = msgspec.json.decode(msgspec.json.encode(plan))

@@ -16,6 +16,7 @@ from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import demo_set, write_demos
 from redpencil.env import Method
+from redpencil.errors import UsageError
 from redpencil.evaluate import Plan, choose, evaluate
 from redpencil.files import read_json, read_jsonl
 from redpencil.players import players
@@ -27,9 +28,31 @@ from redpencil.train import ADAPTER
 from redpencil.types import Task, Trace
 
 
-def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path) -> Path:
-    """Make a recipe's demonstrations of tasks; returns the file of traces, as given."""
-    if path.with_suffix(".json").exists():
+def require_editing(recipe: Recipe) -> None:
+    """Make sure that a recipe's stages fit together when they are run in a row.
+
+    Raises:
+        UsageError: they are not of editing, or teach one kind of context and measure another.
+    """
+    if {recipe.demos.method, recipe.grpo.method} != {"coe"}:
+        raise UsageError(
+            "stages are run in a row for editing alone: with another `method` in [demos] or "
+            "[grpo], run them one by one (redpencil demos, sft, rl, eval)"
+        )
+    if recipe.demos.history != recipe.eval.rules.history:
+        raise UsageError(
+            "`history` in [demos] and `rules.history` in [eval] differ: the model would be shown "
+            "another context than it was taught on"
+        )
+
+
+def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path, command: str = "") -> Path:
+    """Make a recipe's demonstrations of tasks; returns the file of traces, as given.
+
+    Args:
+        command: the command that makes the run again, for its record; so below.
+    """
+    if path.exists() and path.with_suffix(".json").exists():
         return path
     plan = DemosPlan(
         **msgspec.structs.asdict(recipe.demos),
@@ -39,17 +62,13 @@ def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path) -> Path:
     others = load_other_splits(recipe.demos.tasks)
     wanted = demo_set(plan, tasks, others, PythonChecker(Limits(wall=plan.timeout)))
     with terminal.demos_progress(len(wanted.items)) as on_task:
-        card = write_demos(path, wanted, on_task=on_task)
+        card = write_demos(path, wanted, command=command, on_task=on_task)
     terminal.console.print(terminal.demos_summary(card.summary), style="dim")
     return path
 
 
 def fine_tune(recipe: Recipe, demonstrations: Path, folder: Path, command: str = "") -> Path:
-    """Fine-tune a recipe's model on a file of demonstrations; returns the adapter's folder.
-
-    Args:
-        command: the command that makes the run again, for its record; so below.
-    """
+    """Fine-tune a recipe's model on a file of demonstrations; returns the adapter's folder."""
     if not (folder / ADAPTER).exists():
         from redpencil.train.sft import train_sft
 
@@ -104,7 +123,9 @@ def evaluate_on(
         title: stands beside the progress bar.
     """
     if (folder / RESULTS).exists():
-        return read_json(folder / RESULTS, Results)
+        found = read_json(folder / RESULTS, Results)
+        if not found.errors:
+            return found
     section = recipe.eval
     plan = Plan(
         method=method,

@@ -31,13 +31,16 @@ def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "")
         command: the command that makes the run again, for its record.
 
     Raises:
-        UsageError: the folder holds a run of another recipe, or cannot be written.
+        UsageError: the folder holds a run of another recipe, or cannot be written, or the recipe
+            is not one of editing.
         MissingDependency: the packages for training are not installed.
     """
     from redpencil.engine.weights import require_torch
 
     require_torch()
-    run = _Run(folder, recipe or read("quickstart"), command)
+    recipe = recipe or read("quickstart")
+    pipeline.require_editing(recipe)
+    run = _Run(folder, recipe, command)
     run.claim()
     started = time.perf_counter()
     run.make_tasks()
@@ -76,7 +79,7 @@ class _Run:
 
     def make_demos(self) -> Path:
         tasks = read_jsonl(self._tasks("demos"), Task)
-        return pipeline.make_demos(self.recipe, tasks, self.folder / "demos.jsonl")
+        return pipeline.make_demos(self.recipe, tasks, self.folder / "demos.jsonl", self.command)
 
     def train_sft(self, demonstrations: Path) -> Path:
         return pipeline.fine_tune(self.recipe, demonstrations, self.folder / "sft", self.command)

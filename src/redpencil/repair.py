@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from redpencil import editor
-from redpencil.checkers import Checker
+from redpencil.checkers import Checker, judge
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import SandboxError, UsageError
 from redpencil.policy import Policy
@@ -40,12 +40,10 @@ def require_broken(task: Task, checker: Checker) -> None:
         UsageError: the tests already pass, or cannot run whatever the program is.
         SandboxError: the program could not be run at all.
     """
-    verdict = checker.check(editor.page_text(editor.load_page(task.program or "")), task)
-    if verdict.status is Status.INFRA_ERROR:
-        raise SandboxError(verdict.detail)
+    verdict = judge(checker, editor.page_text(editor.load_page(task.program or "")), task)
     if verdict.status is Status.PASSED:
         raise UsageError(f"nothing to repair: all {verdict.total} tests already pass")
-    alone = checker.check("", msgspec.structs.replace(task, tests=("assert True",)))
+    alone = judge(checker, "", msgspec.structs.replace(task, tests=("assert True",)))
     if alone.detail.startswith(("ImportError", "ModuleNotFoundError")):
         raise UsageError(
             f"the tests cannot run: {alone.detail}; install it beside redpencil, or test without it"
@@ -61,10 +59,13 @@ def repair(
 
     Raises:
         UsageError: the program and its tests do not fit into a model's context.
+        SandboxError: a fault of the machinery ended an attempt.
     """
     rules = EditRules(max_turns=max_turns, until_solved=True)
     for seed, policy in enumerate(policies):
         (trace,) = rollout([Episode(EditEnv(task, checker, rules), seed)], policy)
+        if trace.end == "error":
+            raise SandboxError(trace.error)
         if not trace.turns and trace.end == "cut_short":
             raise UsageError("the program and its tests are too long for the model's context")
         yield trace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import TypeVar, get_args
@@ -159,7 +160,7 @@ def summarise(traces: Sequence[Trace], origin: Origin, seconds: float) -> Result
         solved_by_tokens=_solved_by_tokens(traces) if tokens else None,
         malformed_rate=_share([bool(turn.error) for turn in turns]),
         unparsed_rate=_share([bool(turn.error) and turn.edit is None for turn in turns]),
-        noop_rate=_share([noop for trace in traces for noop in _noops(trace)]),
+        noop_rate=_share([noop for trace in traces for noop in noops(trace)]),
         repetition_rate=_share([repeated for trace in traces for repeated in _repetitions(trace)]),
         mean_turns=len(turns) / len(traces),
         mean_tokens=tokens / len(traces) if tokens else None,
@@ -280,14 +281,12 @@ def _turns_to_solve(trace: Trace) -> int | None:
     return next(passes, None)
 
 
-def _noops(trace: Trace) -> list[bool]:
+def noops(trace: Trace) -> list[bool]:
     """Of each action: whether it is well formed, is not EXIT, and leaves the page as it was."""
-    observations = [*(turn.observation for turn in trace.turns[1:]), trace.final]
+    pages = [*(turn.observation.page for turn in trace.turns), trace.final.page]
     return [
-        not turn.error
-        and (turn.edit is None or turn.edit.command != "EXIT")
-        and turn.observation.page == after.page
-        for turn, after in zip(trace.turns, observations, strict=False)
+        not turn.error and (turn.edit is None or turn.edit.command != "EXIT") and before == after
+        for turn, (before, after) in zip(trace.turns, pairwise(pages), strict=True)
     ]
 
 

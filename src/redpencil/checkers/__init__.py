@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from redpencil.checkers.python import PythonChecker
-from redpencil.types import Task, Verdict
+from redpencil.errors import SandboxError
+from redpencil.types import Status, Task, Verdict
 
-__all__ = ["Checker", "PythonChecker"]
+__all__ = ["Checker", "PythonChecker", "judge"]
 
 
 class Checker(Protocol):
@@ -15,3 +16,15 @@ class Checker(Protocol):
 
     def check(self, text: str, task: Task) -> Verdict:
         """The verdict; a fault of the machinery is one too, with status `infra_error`."""
+
+
+def judge(checker: Checker, text: str, task: Task) -> Verdict:
+    """The verdict on the text of a page.
+
+    Raises:
+        SandboxError: the checker could not judge it, which says nothing of the text.
+    """
+    verdict = checker.check(text, task)
+    if verdict.status is Status.INFRA_ERROR:
+        raise SandboxError(verdict.detail)
+    return verdict

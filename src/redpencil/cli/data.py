@@ -87,7 +87,7 @@ def _that_hold(tasks: Sequence[Task]) -> list[Task]:
     from redpencil.tasks import verify
     from redpencil.terminal import console
 
-    findings = verify(tasks, PythonChecker().check)
+    findings = verify(tasks, PythonChecker())
     for finding in findings:
         if finding.complaint:
             said = f"{finding.task.id}: {finding.complaint}"

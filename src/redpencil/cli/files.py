@@ -34,13 +34,14 @@ def check(
     """Run one program against a file of tests; exit code 0 only when all pass."""
     import msgspec
 
+    from redpencil.checkers import judge
     from redpencil.editor import load_page, page_text
     from redpencil.repair import repair_task
     from redpencil.terminal import console
 
     task = repair_task(_program(program), *_tests(tests, program))
     with _files_checker(timeout) as checker:
-        verdict = checker.check(page_text(load_page(task.program or "")), task)
+        verdict = judge(checker, page_text(load_page(task.program or "")), task)
     if as_json:
         fields = ("status", "passed", "total", "detail", "seconds", "rung", "inside")
         sys.stdout.buffer.write(

@@ -30,7 +30,6 @@ from redpencil.cli.options import (
     source_weights,
 )
 from redpencil.errors import UsageError
-from redpencil.train.credit import RULES
 
 if TYPE_CHECKING:
     from redpencil.recipes import Validation
@@ -181,7 +180,10 @@ def rl(
     kl: Annotated[
         float, typer.Option(min=0.0, help="Weight of the divergence from the adapter begun with.")
     ] = 0.01,
-    credit: Annotated[str, typer.Option(help=f"Credit rule: {', '.join(RULES)}.")] = "paper",
+    credit: Annotated[
+        Literal["paper", "outcome", "returns", "page-groups"],
+        typer.Option(help="The rule by which a group's rewards become advantages."),
+    ] = "paper",
     rest_after: Annotated[
         int,
         typer.Option(

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 
 from redpencil import editor
-from redpencil.checkers import Checker
-from redpencil.env.protocol import PASS_MESSAGE, Decoding, RewardRule, Step, broken_page, judge
+from redpencil.checkers import Checker, judge
+from redpencil.env.protocol import PASS_MESSAGE, Decoding, RewardRule, Step, broken_page
 from redpencil.types import End, Observation, Page, Status, Task
 
 ANSWER = """\
@@ -92,7 +92,7 @@ class _Answering:
 
     def step(self, action: str) -> Step:
         page = editor.load_page(self.program(action))
-        verdict = judge(self._checker, page, self.task)
+        verdict = judge(self._checker, editor.page_text(page), self.task)
         error = "" if _OPENING.search(action) else "no ``` block in the answer"
         reward = self.reward.malformed if error else 0.0
         if verdict.solved and not self._paid:
@@ -153,7 +153,7 @@ class AnswerEnv(_Answering):
 
     def _asked(self, task: Task) -> str:
         page = broken_page(task)
-        verdict = judge(self._checker, page, task)
+        verdict = judge(self._checker, editor.page_text(page), task)
         return ANSWER_PROMPT.format(
             instruction=self.instruction,
             prompt=task.prompt,

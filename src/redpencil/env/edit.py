@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from redpencil import editor
-from redpencil.checkers import Checker
+from redpencil.checkers import Checker, judge
 from redpencil.env.protocol import (
     PASS_MESSAGE,
     Decoding,
     EditRules,
     Step,
     broken_page,
-    judge,
 )
 from redpencil.errors import ApplyError, ParseError
 from redpencil.types import Edit, End, Observation, Status, Task
@@ -69,7 +68,7 @@ class EditEnv:
         self._turns = self._idle = 0
         self._page = broken_page(self.task)
         self._seen = {self._page}
-        self._verdict = judge(self._checker, self._page, self.task)
+        self._verdict = judge(self._checker, editor.page_text(self._page), self.task)
         self._paid = self._verdict.solved
         return self._observe("", first=True)
 
@@ -83,7 +82,7 @@ class EditEnv:
         except (ParseError, ApplyError) as problem:
             error = str(problem)
         if page != self._page:
-            self._verdict = judge(self._checker, page, self.task)
+            self._verdict = judge(self._checker, editor.page_text(page), self.task)
         exited = edit is not None and edit.command == "EXIT"
         reward = 0.0
         if error:

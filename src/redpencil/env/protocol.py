@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from redpencil import editor
-from redpencil.checkers import Checker
-from redpencil.errors import SandboxError, UsageError
-from redpencil.types import Edit, End, Observation, Page, Status, Task, Value, Verdict
+from redpencil.errors import UsageError
+from redpencil.types import Edit, End, Observation, Page, Task, Value, Verdict
 
 PASS_MESSAGE = "All tests pass."
 
@@ -113,15 +112,3 @@ def broken_page(task: Task) -> Page:
     if task.program is None:
         raise UsageError(f"task {task.id} has no program to repair: corrupt its solution first")
     return editor.load_page(task.program)
-
-
-def judge(checker: Checker, page: Page, task: Task) -> Verdict:
-    """The verdict on a page.
-
-    Raises:
-        SandboxError: the checker could not judge it.
-    """
-    verdict = checker.check(editor.page_text(page), task)
-    if verdict.status is Status.INFRA_ERROR:
-        raise SandboxError(verdict.detail)
-    return verdict

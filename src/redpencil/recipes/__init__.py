@@ -6,6 +6,7 @@ A recipe is a TOML file; those beside this module are found by name. What it hol
 
 from redpencil.recipes.files import names, read
 from redpencil.recipes.values import (
+    Credit,
     Dimensions,
     EvalSection,
     GrpoRecipe,
@@ -18,6 +19,7 @@ from redpencil.recipes.values import (
 )
 
 __all__ = [
+    "Credit",
     "Dimensions",
     "EvalSection",
     "GrpoRecipe",

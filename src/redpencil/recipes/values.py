@@ -14,6 +14,8 @@ from redpencil.types import Value
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Credit = Literal["paper", "outcome", "returns", "page-groups"]
+"""The rules of `redpencil.train.credit`."""
 
 
 class Lora(Value, frozen=True):
@@ -77,8 +79,8 @@ class GrpoRecipe(Value, frozen=True):
     """Weight of the divergence from the SFT policy (paper)."""
     clip: Amount = 0.2
     """How far a token's probability ratio counts, either way (paper)."""
-    credit: str = "paper"
-    """The rule of `redpencil.train.credit`."""
+    credit: Credit = "paper"
+    """How a group's rewards become advantages."""
     rest_after: Annotated[int, msgspec.Meta(ge=0)] = 2
     """Groups in a row that solved a task always or never, after which it rests; 0: none rests."""
     rest_passes: Count = 2

@@ -88,9 +88,6 @@ def write(
     title: str,
     entries: Sequence[Entry],
     curves: Sequence[Curve],
-    *,
-    gallery: int = 12,
-    seed: int = 0,
 ) -> None:
     """Build the page and write it, atomically.
 
@@ -98,7 +95,7 @@ def write(
         MissingDependency: there is something to plot and matplotlib is not installed.
         UsageError: the file cannot be written.
     """
-    page = build(title, entries, curves, gallery=gallery, seed=seed)
+    page = build(title, entries, curves)
     with atomic_write(path) as file:
         file.write(page.encode("utf-8", "replace"))
 

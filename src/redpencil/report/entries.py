@@ -12,10 +12,8 @@ from redpencil.compare import names
 from redpencil.errors import DataError
 from redpencil.files import read_json, read_jsonl
 from redpencil.results import RESULTS, Results, read_evaluation
+from redpencil.runs import RUN
 from redpencil.types import Trace
-
-ORDER = ("direct", "base", "sft", "grpo")
-"""The order of a run's evaluations and trainings, baselines first; others follow by name."""
 
 NAMES = {
     "direct": "direct answer, zero-shot",
@@ -23,7 +21,7 @@ NAMES = {
     "sft": "editing, after SFT",
     "grpo": "editing, after SFT + GRPO",
 }
-"""What the quickstart's evaluations are called."""
+"""What the quickstart's evaluations are called, in their order."""
 _METRICS = "metrics.jsonl"
 _TRAININGS = {"sft": "SFT", "grpo": "GRPO"}
 """What the quickstart's trainings are called."""
@@ -43,11 +41,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Curve:
-    """One learning curve: points (x, value)."""
+    """One learning curve: points (step, value)."""
 
     label: str
     points: Sequence[tuple[float, float]]
-    x_label: str = "step"
 
 
 class _Metrics(msgspec.Struct):
@@ -80,13 +77,10 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
     return entries, curves
 
 
-def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry], list[Curve]]:
+def from_folder(folder: Path) -> tuple[list[Entry], list[Curve]]:
     """What a path holds: an evaluation, a training, a run with some of both below it, or a file.
 
     A file ending in `.json` is one evaluation's results without its traces, any other is of traces.
-
-    Args:
-        order: names of a run's folders that come first, in this order; others follow by name.
 
     Raises:
         DataError: there is nothing to report, or a file is not what it should be (line named).
@@ -96,32 +90,30 @@ def from_folder(folder: Path, order: Sequence[str] = ORDER) -> tuple[list[Entry]
     if folder.is_file():
         return [_traces_alone(folder)], []
     if (folder / RESULTS).exists():
-        return [_entry(folder, folder.resolve().name)], []
+        return [Entry(folder.resolve().name, *read_evaluation(folder))], []
     if (folder / _METRICS).exists():
         return [], _curves(folder, folder.resolve().name)
-    evaluations, trainings = (_below(folder, file, order) for file in (RESULTS, _METRICS))
+    evaluations, trainings = (_below(folder, file) for file in (RESULTS, _METRICS))
     if not evaluations and not trainings:
         raise DataError(
             f"nothing to report in {folder}: no {RESULTS} of an evaluation and no {_METRICS} of a "
             "training, nor below it; `redpencil eval ... --out FOLDER` writes the one, `redpencil "
             "sft` and `rl` the other"
         )
+    # Elsewhere a folder called `direct` may hold anything.
+    called, stages = (NAMES, _TRAININGS) if (folder / RUN).exists() else ({}, {})
     return (
-        [_entry(path, name) for name, path in evaluations],
-        [curve for name, path in trainings for curve in _curves(path, name)],
+        [Entry(called.get(name, name), *read_evaluation(path)) for name, path in evaluations],
+        [curve for name, path in trainings for curve in _curves(path, stages.get(name, name))],
     )
 
 
-def _below(folder: Path, file: str, order: Sequence[str]) -> list[tuple[str, Path]]:
+def _below(folder: Path, file: str) -> list[tuple[str, Path]]:
     """The folders at any depth that hold such a file, with names that tell them apart."""
-    rank = {name: place for place, name in enumerate(order)}
+    rank = {name: place for place, name in enumerate(NAMES)}
     found = [path.parent for path in folder.rglob(file)]
     found.sort(key=lambda path: (rank.get(path.name, len(rank)), path.name, path))
     return list(zip(names(found), found, strict=True))
-
-
-def _entry(folder: Path, name: str) -> Entry:
-    return Entry(NAMES.get(name, name), *read_evaluation(folder))
 
 
 def _traces_alone(file: Path) -> Entry:
@@ -140,5 +132,5 @@ def _curves(training: Path, name: str) -> list[Curve]:
         pairs = [(row.step, getattr(row, field)) for row in rows]
         points = [(step, value) for step, value in pairs if value is not None]
         if len(points) > 1:
-            curves.append(Curve(f"{_TRAININGS.get(name, name)}: {label}", points))
+            curves.append(Curve(f"{name}: {label}", points))
     return curves

@@ -77,7 +77,7 @@ def line(curve: Curve, place: int) -> Markup:
     with _plot(4.0, 2.1) as (figure, axes):
         axes.grid(axis="y", color=_RULE, lw=0.8)
         axes.plot(xs, values, color=_ACCENT, lw=1.5, solid_joinstyle="round")
-        axes.set_xlabel(curve.x_label)
+        axes.set_xlabel("step")
         axes.set_ylim(bottom=min(0, *values))
         axes.margins(x=0.01)
         axes.spines["left"].set_visible(False)

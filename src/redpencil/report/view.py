@@ -16,6 +16,7 @@ from pygments.lexers.python import PythonLexer
 from redpencil import editor
 from redpencil.env import CHATS
 from redpencil.env.answer import AGAIN_PROMPT, ANSWER_PROMPT
+from redpencil.results import noops
 from redpencil.types import Observation, Page, Status, Trace, Turn, Verdict
 
 Mark = Literal["", "new", "gone"]
@@ -134,25 +135,24 @@ def _states(trace: Trace) -> Iterator[State]:
     first = seen[0]
     lines = [Line(n, html, "") for n, html in enumerate(highlighted(first.page), 1)]
     yield State(lines, _feedback(first), "start", None)
-    for turn, before, after in zip(trace.turns, seen, seen[1:], strict=False):
+    for turn, before, after, idle in zip(trace.turns, seen, seen[1:], noops(trace), strict=False):
         yield State(
             lines=_changed_lines(turn, before.page, after.page),
             feedback=_feedback(after),
             tone=_tone(turn),
-            outcome=_outcome(turn, trace.method, before.page == after.page),
+            outcome=_outcome(turn, trace.method, idle),
         )
 
 
-def _outcome(turn: Turn, method: str, same_page: bool) -> Outcome:
+def _outcome(turn: Turn, method: str, idle: bool) -> Outcome:
     verb, arrow, content = turn.action.partition(editor.ARROW)
     if method in CHATS:
         verb, arrow, content = "", "", turn.action
-    exited = turn.edit is not None and turn.edit.command == "EXIT"
     return Outcome(
         command=visible(verb + arrow),
         content=visible(content),
         error=visible(turn.error),
-        idle=same_page and not turn.error and not exited,
+        idle=idle,
         given=turn.given,
         tests=_tests(turn.verdict),
         pips=_pips(turn.verdict),

@@ -45,9 +45,9 @@ def tidy(code: str) -> str:
     return compact if _same_program(plain, compact) else plain
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
+def counted(number: int, one: str) -> str:
     """`1 task`, `2 tasks`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {one}{'' if number == 1 else 's'}"
 
 
 def _same_program(left: str, right: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from redpencil.checkers import Checker, judge
+from redpencil.provenance import usable_cores
 from redpencil.types import Status, Task, Verdict
-
-Check = Callable[[str, Task], Verdict]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,6 @@ class Finding:
         """Why the task does not hold, or the empty string."""
         if self.solution is not None and not self.solution.solved:
             return f"its solution fails: {self.solution.detail or 'a hidden test'}"
-        if self.program is not None and self.program.status is Status.INFRA_ERROR:
-            return f"its broken program could not be judged: {self.program.detail}"
         if self.program is not None and self.program.solved:
             return "its broken program passes every test"
         return ""
@@ -37,19 +35,19 @@ class Finding:
         return program is not None and program.status is Status.PASSED and not program.solved
 
 
-def verify(tasks: Sequence[Task], check: Check, workers: int = 2) -> list[Finding]:
+def verify(tasks: Sequence[Task], checker: Checker) -> list[Finding]:
     """Run the solution and the broken program of every task, as far as it has them.
 
-    Args:
-        check: a checker's.
-        workers: tasks under way at once.
+    Raises:
+        SandboxError: the checker could not judge a program.
     """
 
-    def judge(task: Task) -> Finding:
+    def found(task: Task) -> Finding:
         solution, program = (
-            None if code is None else check(code, task) for code in (task.solution, task.program)
+            None if code is None else judge(checker, code, task)
+            for code in (task.solution, task.program)
         )
         return Finding(task, solution, program)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        return list(pool.map(judge, tasks))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(found, tasks))

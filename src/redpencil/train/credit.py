@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
+from redpencil.recipes import Credit
 from redpencil.types import Page, Trace
 
 
@@ -104,7 +105,7 @@ def page_groups(group: Group) -> Advantages:
     ]
 
 
-RULES: dict[str, CreditRule] = {
+RULES: dict[Credit, CreditRule] = {
     "paper": paper,
     "outcome": outcome,
     "returns": returns,

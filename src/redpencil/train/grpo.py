@@ -27,7 +27,7 @@ from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.files import read_jsonl, sha256, write_jsonl
 from redpencil.recipes import GrpoRecipe
-from redpencil.train import credit, processes
+from redpencil.train import processes
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import (
     SOLVED_RATE,
@@ -67,13 +67,10 @@ def train_grpo(
         command: the command that makes the run again, for its record.
 
     Raises:
-        UsageError: there is too little to train on, no such model, adapter or credit rule, or the
-            folder holds another run; or a vLLM server is to serve several processes.
+        UsageError: there is too little to train on, no such model or adapter, or the folder holds
+            another run; or a vLLM server is to serve several processes.
         MissingDependency: vLLM is asked for and not installed.
     """
-    if recipe.credit not in credit.RULES:
-        known = ", ".join(credit.RULES)
-        raise UsageError(f"no credit rule {recipe.credit!r}; the rules are {known}")
     if not variants:
         raise UsageError("no broken program to train on")
     if recipe.vllm == "server" and processes.count() > 1:
@@ -94,7 +91,6 @@ def train_grpo(
         )
     model, tokenizer = load_base(recipe.model)
     inputs = {"programs": sha256(variants), "adapter": adapter_sha256(adapter)}
-    begin(folder, recipe, inputs, command)
     sampling = GroupSampler(variants, recipe, checker, folder)
     if recipe.vllm == "off":
         sampler, _ = load_base(recipe.model)
@@ -151,6 +147,7 @@ def train_grpo(
     if recipe.vllm != "off":
         sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
     score_only_labels(trainer.model.get_base_model(), recipe.temperature)
+    begin(folder, recipe, inputs, command)
     checkpoint = last_checkpoint(folder)
     earlier = _traces_before(folder, checkpoint, recipe.tasks_per_step * recipe.group)
     if processes.is_first():

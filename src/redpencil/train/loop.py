@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from redpencil.errors import UsageError
-from redpencil.files import append_jsonl, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, atomic_write, read_jsonl, write_jsonl
 from redpencil.recipes import Lora, Validation
 from redpencil.runs import claim_run
 from redpencil.train import ADAPTER, processes
@@ -26,6 +26,8 @@ Progress = Callable[[int, int, dict[str, float]], None]
 METRICS = "metrics.jsonl"
 SOLVED_RATE = "eval_solved_rate"
 """What a validation tells: the share that is solved."""
+_STATE = "trainer_state.json"
+"""The last file of a checkpoint that is written."""
 
 
 def begin(folder: Path, recipe: Value, inputs: Mapping[str, str], command: str) -> None:
@@ -71,11 +73,11 @@ def mixed_precision(model: Any) -> Any:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole: its trainer state is what is written last."""
+    """The newest checkpoint that was written whole."""
     whole = []
     for checkpoint in folder.glob("checkpoint-*"):
         try:
-            json.loads((checkpoint / "trainer_state.json").read_bytes())
+            json.loads((checkpoint / _STATE).read_bytes())
             whole.append((int(checkpoint.name.removeprefix("checkpoint-")), checkpoint))
         except (OSError, ValueError):
             continue
@@ -83,15 +85,40 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def train(trainer: Any, folder: Path) -> None:
-    """Train on from the newest checkpoint; a training that ended early stays as it ended."""
+    """Train on from the newest checkpoint; a training that ended early stays as it ended.
+
+    Raises:
+        UsageError: the best checkpoint so far is gone.
+    """
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
-        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        _find_best(checkpoint)
+        state = TrainerState.load_from_json(str(checkpoint / _STATE))
         if _ended_early(state):
             trainer.state = state
             trainer._load_best_model()
             return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _find_best(checkpoint: Path) -> None:
+    """Correct where a checkpoint says that the best one lies: the folder may have been moved.
+
+    The trainer would train on without, and keep the last adapter for the best.
+    """
+    path = checkpoint / _STATE
+    state = json.loads(path.read_bytes())  # which may hold NaN
+    if state["best_model_checkpoint"] is None:
+        return
+    best = checkpoint.parent / Path(state["best_model_checkpoint"]).name
+    if not best.is_dir():
+        raise UsageError(
+            f"{best} is gone, whose adapter solved most so far: name another folder with --out"
+        )
+    if state["best_model_checkpoint"] != str(best):
+        state["best_model_checkpoint"] = str(best)
+        with atomic_write(path) as file:
+            file.write(json.dumps(state, indent=2).encode())
 
 
 def _ended_early(state: TrainerState) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 
 from redpencil.checkers import Checker
 from redpencil.policy import ModelPolicy, Outcome, Session
+from redpencil.results import noops
 from redpencil.train.credit import Advantages
 from redpencil.train.curriculum import always, never
 from redpencil.types import Task, Trace, Verdict
@@ -34,7 +34,7 @@ def trace_metrics(traces: Sequence[Trace], max_turns: int) -> dict[str, float]:
     return {
         "solved_rate": sum(trace.solved for trace in whole) / len(whole),
         "malformed_rate": sum(bool(turn.error) for turn in turns) / len(turns),
-        "noop_rate": sum(map(_noops, whole)) / len(turns),
+        "noop_rate": sum(sum(noops(trace)) for trace in whole) / len(turns),
         "turns": len(turns) / len(whole),
         "errors": len(traces) - len(whole),
         **rewards,
@@ -51,15 +51,6 @@ def group_metrics(
         "always_solved_groups": sum(map(always, groups)) / len(groups),
         "never_solved_groups": sum(map(never, groups)) / len(groups),
     }
-
-
-def _noops(trace: Trace) -> int:
-    """Turns whose command could be applied and left the page as it was, EXIT aside."""
-    pages = [*(turn.observation.page for turn in trace.turns), trace.final.page]
-    return sum(
-        before == after and turn.edit is not None and not turn.error and turn.edit.command != "EXIT"
-        for turn, (before, after) in zip(trace.turns, pairwise(pages), strict=True)
-    )
 
 
 class TimedChecker:

@@ -95,8 +95,10 @@ def train_sft(
     inputs = {"demonstrations": sha256(traces)}
     if adapter is not None:
         inputs["adapter"] = adapter_sha256(adapter)
-    begin(folder, recipe, inputs, command)
     order = _order([len(example.ids) for example in fitting], recipe)
+    if not order:
+        few = f"{recipe.epochs:g} epochs of {len(fitting)} demonstrations"
+        raise UsageError(f"{few} are less than one: raise --epochs")
     rows = [_row(fitting[index]) for index in order]
     if processes.count() > 1:  # who could not share a last step of less than a batch
         rows += [_NOTHING] * (-len(rows) % recipe.batch)
@@ -106,8 +108,16 @@ def train_sft(
     held_out: list[Tokens] = []
     if recipe.validation is not None:
         method = _only_method(traces)
-        validator = Validator(recipe.validation, recipe.model, method, PythonChecker(), recipe.seed)
-        held_out = [t for trace in validator.demos() for t in trace_tokens(trace, tokenizer)]
+        validator = Validator(
+            recipe.validation,
+            recipe.model,
+            method,
+            PythonChecker(),
+            recipe.seed,
+            context=recipe.context,
+        )
+        shown = [t for trace in validator.demos() for t in trace_tokens(trace, tokenizer)]
+        held_out = [tokens for tokens in shown if len(tokens.ids) <= recipe.context]
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=processes.share(recipe.batch, "a batch of"),
@@ -142,6 +152,7 @@ def train_sft(
         trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
     trainer.remove_callback(PrinterCallback)
     score_only_labels(trainer.model.get_base_model())
+    begin(folder, recipe, inputs, command)
     train(trainer, folder)
     save_trained(trainer, folder, recipe.model)
     seen = order[: trainer.state.global_step * recipe.batch]
@@ -187,18 +198,19 @@ def _order(lengths: Sequence[int], recipe: SftRecipe) -> list[int]:
     rng = random.Random(recipe.seed)
     order: list[int] = []
     total = round(recipe.epochs * len(lengths))
-    while len(order) < total:
-        shuffled = rng.sample(range(len(lengths)), len(lengths))
+    rest: list[int] = []
+    while len(order) + len(rest) < total:
+        shuffled = rest + rng.sample(range(len(lengths)), len(lengths))
         batches: list[list[int]] = []
         for start in range(0, len(shuffled), _SORTED_BATCHES * recipe.batch):
             pool = shuffled[start : start + _SORTED_BATCHES * recipe.batch]
             pool.sort(key=lambda index: lengths[index])
             batches += [pool[at : at + recipe.batch] for at in range(0, len(pool), recipe.batch)]
         rng.shuffle(batches)
+        order += [index for batch in batches if len(batch) == recipe.batch for index in batch]
         # A batch that is not full would shift all that follow it.
-        batches.sort(key=lambda batch: len(batch) < recipe.batch)
-        order += [index for batch in batches for index in batch]
-    return order[:total]
+        rest = [index for batch in batches if len(batch) < recipe.batch for index in batch]
+    return (order + rest)[:total]
 
 
 def _row(example: Tokens) -> dict[str, list[int]]:

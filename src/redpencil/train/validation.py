@@ -13,7 +13,7 @@ from redpencil.demos import broken_variants, demonstrate
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
 from redpencil.env import Decoding, EditRules, Method, repairing
-from redpencil.errors import UsageError
+from redpencil.errors import SandboxError, UsageError
 from redpencil.policy import ModelPolicy
 from redpencil.recipes import Validation
 from redpencil.rollout import Episode, rollout
@@ -33,7 +33,7 @@ class Validator:
         checker: Checker,
         seed: int,
         *,
-        context: int = 2048,
+        context: int,
         decoding: Decoding = "free",
     ) -> None:
         """Break the programs.
@@ -70,6 +70,9 @@ class Validator:
         """The share of the programs that the model, as it stands, mends.
 
         Of several processes the first plays and the others wait for its result.
+
+        Raises:
+            SandboxError: a fault of the machinery ended an episode.
         """
         rate = [self._play(model) if processes.is_first() else 0.0]
         if processes.count() > 1:
@@ -85,4 +88,11 @@ class Validator:
             for broken in self._variants
         ]
         policy = ModelPolicy(self._engine, self._model, temperature=0.0, decoding=self._decoding)
-        return fmean(trace.solved for trace in rollout(episodes, policy))
+        return fmean(_solved(trace) for trace in rollout(episodes, policy))
+
+
+def _solved(trace: Trace) -> bool:
+    """Raises: SandboxError: a fault of the machinery ended it, which says nothing of the model."""
+    if trace.end == "error":
+        raise SandboxError(f"cannot validate: {trace.error}; the same command goes on")
+    return trace.solved

@@ -39,16 +39,14 @@ class VllmEngine:
 
     capabilities: frozenset[Capability] = frozenset({"ids", "logprobs", "fork", "lora_sync"})
 
-    def __init__(
-        self, generation: Generation, tokenizer: Any, context: int, capacity: int = 1024
-    ) -> None:
+    capacity = 1024
+
+    def __init__(self, generation: Generation, tokenizer: Any, context: int) -> None:
         """Sample through `generation`, which was started with `STOP`.
 
         Args:
             context: most tokens of a sequence.
-            capacity: most sequences at once.
         """
-        self.capacity = capacity
         self._generation = generation
         self._tokenizer = tokenizer
         self._context = context
