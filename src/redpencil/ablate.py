@@ -209,7 +209,14 @@ class _Stages:
         adapter = self._fine_tuned(recipe) if stage == "sft" else self._reinforced(recipe)
         tasks = self._load(recipe.eval.tasks)
         pipeline.evaluate_on(
-            recipe, tasks, "coe", adapter, self._checker, folder, f"Evaluate: {title}"
+            recipe,
+            tasks,
+            "coe",
+            adapter,
+            self._checker,
+            folder,
+            f"Evaluate: {title}",
+            self._command,
         )
         return read_jsonl(folder / TRACES, Trace)
 

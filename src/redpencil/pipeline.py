@@ -5,7 +5,6 @@ A stage that is done is not done again, and one that was interrupted goes on fro
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,6 +115,7 @@ def evaluate_on(
     checker: Checker,
     folder: Path,
     title: str,
+    command: str = "",
 ) -> Results:
     """Let a recipe's model, with an adapter or without, repair the recipe's programs.
 
@@ -152,27 +152,6 @@ def evaluate_on(
             play,
             checker,
             folder,
-            command=eval_command(plan, folder),
+            command=command,
             on_trace=on_trace,
         )
-
-
-def eval_command(plan: Plan, folder: Path) -> str:
-    """The command line that makes an evaluation's numbers again."""
-    words = ["redpencil", "eval", plan.tasks, "--method", plan.method, "--model", plan.base_model]
-    if plan.adapter:
-        words += ["--adapter", plan.adapter]
-    words += ["--variants", str(plan.variants), "--samples", str(plan.samples)]
-    words += ["--corruptions", "-".join(map(str, plan.corruptions)), "--kinds", plan.kinds]
-    words += ["--max-turns", str(plan.rules.max_turns), "--seed", str(plan.seed)]
-    if plan.rules.idle_turns is not None:
-        words += ["--idle-turns", str(plan.rules.idle_turns)]
-    if not plan.rules.history:
-        words.append("--no-history")
-    if plan.limit is not None:
-        words += ["--limit", str(plan.limit)]
-    if plan.temperature:
-        words += ["--temperature", str(plan.temperature)]
-    if plan.decoding != "free":
-        words += ["--decoding", plan.decoding]
-    return shlex.join([*words, "--out", str(folder)])

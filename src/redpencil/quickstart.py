@@ -93,7 +93,9 @@ class _Run:
     def evaluate(self, label: str, method: Method, adapter: Path | None) -> None:
         tasks, folder = read_jsonl(self._tasks("eval"), Task), self.folder / "eval" / label
         title = f"Evaluate: {NAMES[label]}"
-        pipeline.evaluate_on(self.recipe, tasks, method, adapter, self.checker, folder, title)
+        pipeline.evaluate_on(
+            self.recipe, tasks, method, adapter, self.checker, folder, title, self.command
+        )
 
     def report(self) -> Path:
         from redpencil.report import from_folder, write

@@ -13,6 +13,7 @@ from redpencil.errors import DataError
 from redpencil.files import read_json, read_jsonl
 from redpencil.results import RESULTS, Results, read_evaluation
 from redpencil.runs import RUN
+from redpencil.train import METRICS
 from redpencil.types import Trace
 
 NAMES = {
@@ -22,7 +23,6 @@ NAMES = {
     "grpo": "editing, after SFT + GRPO",
 }
 """What the quickstart's evaluations are called, in their order."""
-_METRICS = "metrics.jsonl"
 _TRAININGS = {"sft": "SFT", "grpo": "GRPO"}
 """What the quickstart's trainings are called."""
 _FINE_TUNING = {"loss": "loss on the model's own tokens"}
@@ -67,7 +67,7 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
     entries: list[Entry] = []
     curves: list[Curve] = []
     for name, folder in zip(names(folders), folders, strict=True):
-        if (folder / _METRICS).exists():
+        if (folder / METRICS).exists():
             curves += _curves(folder, name)
             continue
         found, learned = from_folder(folder)
@@ -91,12 +91,12 @@ def from_folder(folder: Path) -> tuple[list[Entry], list[Curve]]:
         return [_traces_alone(folder)], []
     if (folder / RESULTS).exists():
         return [Entry(folder.resolve().name, *read_evaluation(folder))], []
-    if (folder / _METRICS).exists():
+    if (folder / METRICS).exists():
         return [], _curves(folder, folder.resolve().name)
-    evaluations, trainings = (_below(folder, file) for file in (RESULTS, _METRICS))
+    evaluations, trainings = (_below(folder, file) for file in (RESULTS, METRICS))
     if not evaluations and not trainings:
         raise DataError(
-            f"nothing to report in {folder}: no {RESULTS} of an evaluation and no {_METRICS} of a "
+            f"nothing to report in {folder}: no {RESULTS} of an evaluation and no {METRICS} of a "
             "training, nor below it; `redpencil eval ... --out FOLDER` writes the one, `redpencil "
             "sft` and `rl` the other"
         )
@@ -125,7 +125,7 @@ def _traces_alone(file: Path) -> Entry:
 
 def _curves(training: Path, name: str) -> list[Curve]:
     """A training's curves, of which a loss says little where there are rewards."""
-    rows = read_jsonl(training / _METRICS, _Metrics)
+    rows = read_jsonl(training / METRICS, _Metrics)
     rewarded = any(row.reward is not None for row in rows)
     curves = []
     for field, label in (_REINFORCING if rewarded else _FINE_TUNING).items():

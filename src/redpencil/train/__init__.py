@@ -7,3 +7,5 @@ sampling (`curriculum`), what is counted of their traces (`metrics`), and the ro
 
 ADAPTER = "adapter"
 """The folder, in that of a training, which appears when the training is done."""
+METRICS = "metrics.jsonl"
+"""The file, in the same folder, to which each step adds a line."""

@@ -27,6 +27,7 @@ from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.files import read_jsonl, sha256, write_jsonl
 from redpencil.recipes import GrpoRecipe
+from redpencil.results import TRACES
 from redpencil.train import processes
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import (
@@ -41,7 +42,7 @@ from redpencil.train.loop import (
     train,
     trainer_arguments,
 )
-from redpencil.train.sampling import TRACES, GroupSampler
+from redpencil.train.sampling import GroupSampler
 from redpencil.train.validation import Validator
 from redpencil.train.vllm import STOP, VllmEngine
 from redpencil.types import Trace

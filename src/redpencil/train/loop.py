@@ -17,13 +17,12 @@ from redpencil.errors import UsageError
 from redpencil.files import append_jsonl, atomic_write, read_jsonl, write_jsonl
 from redpencil.recipes import Lora, Validation
 from redpencil.runs import claim_run
-from redpencil.train import ADAPTER, processes
+from redpencil.train import ADAPTER, METRICS, processes
 from redpencil.types import Value
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Told after each optimiser step: steps done, steps in all, and the newest metrics."""
 
-METRICS = "metrics.jsonl"
 SOLVED_RATE = "eval_solved_rate"
 """What a validation tells: the share that is solved."""
 _STATE = "trainer_state.json"

@@ -22,13 +22,12 @@ from redpencil.errors import SandboxError, UsageError
 from redpencil.files import append_jsonl
 from redpencil.policy import Policy
 from redpencil.recipes import GrpoRecipe
+from redpencil.results import TRACES
 from redpencil.rollout import Episode, rollout
 from redpencil.train import credit
 from redpencil.train.curriculum import Curriculum
 from redpencil.train.metrics import TimedChecker, TimedPolicy, group_metrics, trace_metrics
 from redpencil.types import Trace
-
-TRACES = "traces.jsonl"
 
 
 class GroupSampler:
