@@ -111,16 +111,17 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
-def test_what_is_in_a_source_is_part_of_what_a_stage_depends_on(
-    tiny_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_what_is_in_a_source_is_part_of_what_a_stage_depends_on(tmp_path: Path) -> None:
     """Else a file of tasks that was changed would be compared with what it was."""
     source = tmp_path / "mine.jsonl"
-    recipe = ablate.with_settings(tiny_recipe, {"eval.tasks": f"jsonl:{source}"})
-    for first, folders in ((0, 3), (2, 6)):
-        write_jsonl(source, load("builtin:test").tasks[first : first + 2])
-        ablate.ablate(recipe, ["decoding"], [0], tmp_path / "out")
-        assert len(list((tmp_path / "out").glob("eval-*"))) == folders
+    keys = set()
+    for section in ("demos", "grpo", "eval"):
+        recipe = ablate.with_settings(QUICKSTART, {f"{section}.tasks": f"jsonl:{source}"})
+        for first in (0, 2):
+            write_jsonl(source, load("builtin:test").tasks[first : first + 2])
+            stages = ablate._Stages(tmp_path, PythonChecker(), "")
+            keys.add(ablate._eval_key(recipe, "grpo", stages._content))
+    assert len(keys) == 6
 
 
 def test_an_evaluation_that_had_faults_is_made_anew(tiny_recipe: Recipe, tmp_path: Path) -> None:
