@@ -315,9 +315,9 @@ def test_a_run_folder_is_read_in_order(
     write_jsonl(tmp_path / "sft" / "metrics.jsonl", [*rows, nan])
     entries, curves = from_folder(tmp_path)
     baseline, untrained, sft = (
-        "direct answer, zero-shot",
+        "direct, zero-shot",
         "editing, untrained",
-        "editing, after SFT",
+        "editing, SFT",
     )
     assert [entry.label for entry in entries] == [baseline, untrained, sft, "other"]
     assert [list(curve.points) for curve in curves] == [[(1.0, 2.0), (2.0, 1.0)]]
@@ -363,9 +363,9 @@ def test_several_folders_are_told_apart(
     folders = [tmp_path / "small", tmp_path / "large" / "eval" / "sft"]
     entries, curves = from_folders(folders)
     assert [entry.label for entry in entries] == [
-        "small: direct answer, zero-shot",
+        "small: direct, zero-shot",
         "small: editing, untrained",
-        "small: editing, after SFT",
+        "small: editing, SFT",
         "small: other",
         "sft",
     ]

@@ -17,10 +17,10 @@ from redpencil.train import METRICS
 from redpencil.types import Trace
 
 NAMES = {
-    "direct": "direct answer, zero-shot",
+    "direct": "direct, zero-shot",
     "base": "editing, untrained",
-    "sft": "editing, after SFT",
-    "grpo": "editing, after SFT + GRPO",
+    "sft": "editing, SFT",
+    "grpo": "editing, SFT + GRPO",
 }
 """What the quickstart's evaluations are called, in their order."""
 _TRAININGS = {"sft": "SFT", "grpo": "GRPO"}
