@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redpencil.errors import UsageError
@@ -300,6 +300,7 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
+@example(complex(-0.0, -0.0))
 def test_plain_values_come_out_as_they_went_in(value: Any) -> None:
     decoded = decode(json.loads(encode(value)))
     assert decoded == value

@@ -147,7 +147,7 @@ def encode(value: Any, depth: int = 0) -> str:
     if issubclass(kind, bytearray):
         return f'{{"bytearray":"{bytearray.hex(value)}"}}'
     if issubclass(kind, complex):
-        parts = complex.__add__(value, 0j)
+        parts = complex.__pos__(value)
         return f'{{"complex":["{parts.real.hex()}","{parts.imag.hex()}"]}}'
     for base in (list, tuple, set, frozenset):
         if issubclass(kind, base):
