@@ -5,12 +5,14 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 from statistics import fmean, pstdev
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from made import trace
+from redpencil.recipes import Credit
 from redpencil.train import credit
 from redpencil.train.credit import Scored
 
@@ -23,6 +25,10 @@ def group(*rewards: list[float]) -> list[list[Scored]]:
         [Scored(reward, (f"{i} {t}",) if t else START) for t, reward in enumerate(trace)]
         for i, trace in enumerate(rewards)
     ]
+
+
+def test_every_rule_that_a_recipe_may_name_is_there() -> None:
+    assert tuple(credit.RULES) == get_args(Credit)
 
 
 @st.composite

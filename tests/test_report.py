@@ -1,17 +1,12 @@
-"""The page: complete, self-contained, safe from what traces hold, and working in a browser."""
+"""The page: complete, self-contained, and safe from what traces hold."""
 
 from __future__ import annotations
 
 import html
 import itertools
 import re
-import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from html.parser import HTMLParser
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -21,16 +16,14 @@ from hypothesis import strategies as st
 from made import Act, episode, origin
 from redpencil.checkers import PythonChecker
 from redpencil.env import AnswerEnv, EditEnv, Env
-from redpencil.errors import DataError, MissingDependency, UsageError
-from redpencil.files import write_json, write_jsonl
+from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ScriptedPolicy
-from redpencil.recipes import read
-from redpencil.report import Curve, Entry, build, from_folder, from_folders, markdown, write
+from redpencil.report import Curve, Entry, build, markdown
 from redpencil.report.view import highlighted, trace_view, visible
 from redpencil.results import Results, summarise
 from redpencil.rollout import Episode, rollout
-from redpencil.runs import claim_run
 from redpencil.types import Observation, Task, Trace
+from tags import Tags
 
 NASTY = "### REPL 2 >>>    return '</script><img src=x onerror=alert(1)>'"
 FIX = "### REPL 2 >>>    return n * 2"
@@ -66,18 +59,6 @@ def results(traces: list[Trace]) -> Results:
 @pytest.fixture
 def page(traces: list[Trace], results: Results) -> str:
     return build("A <title>", [Entry("after SFT", results, traces)], [CURVE])
-
-
-class Tags(HTMLParser):
-    """Collects the tags of a page, with their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
 
 
 def test_the_page_holds_results_curves_and_every_turn(page: str) -> None:
@@ -298,197 +279,8 @@ def test_highlighting_keeps_every_line_and_every_character(lines: list[str]) -> 
     assert shown == [visible(line) for line in page]
 
 
-def run_folder(folder: Path, results: Results, traces: list[Trace]) -> Path:
-    for label in ("sft", "base", "other", "direct"):
-        write_json(folder / "eval" / label / "results.json", results)
-        write_jsonl(folder / "eval" / label / "traces.jsonl", traces)
-    return folder
-
-
-def test_a_run_folder_is_read_in_order(
-    tmp_path: Path, traces: list[Trace], results: Results
-) -> None:
-    run_folder(tmp_path, results, traces)
-    claim_run(tmp_path, read("quickstart"))
-    nan = {"step": 3.0, "loss": float("nan"), "note": "diverged"}
-    rows = [{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.0}, {"step": 2.0, "runtime": 3.0}]
-    write_jsonl(tmp_path / "sft" / "metrics.jsonl", [*rows, nan])
-    entries, curves = from_folder(tmp_path)
-    baseline, untrained, sft = (
-        "direct, zero-shot",
-        "editing, untrained",
-        "editing, SFT",
-    )
-    assert [entry.label for entry in entries] == [baseline, untrained, sft, "other"]
-    assert [list(curve.points) for curve in curves] == [[(1.0, 2.0), (2.0, 1.0)]]
-    # A folder of another's, called so or not, says of itself what it holds.
-    (alone,), _ = from_folder(tmp_path / "eval" / "direct")
-    assert alone.label == "direct"
-    write(tmp_path / "report.html", "run", entries, curves)
-    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
-
-
-def test_trainings_are_found_wherever_they_are(
-    tmp_path: Path, traces: list[Trace], results: Results
-) -> None:
-    for name in ("eval", "direct"):
-        write_json(tmp_path / "mine" / name / "results.json", results)
-        write_jsonl(tmp_path / "mine" / name / "traces.jsonl", traces)
-    losses = [{"step": float(step), "loss": 1.0} for step in range(3)]
-    write_jsonl(tmp_path / "mine" / "sft" / "metrics.jsonl", losses)
-    rewards = [row | {"reward": 0.5, "solved_rate": 0.2} for row in losses]
-    write_jsonl(tmp_path / "mine" / "rl" / "metrics.jsonl", rewards)
-    entries, curves = from_folder(tmp_path / "mine")
-    assert [entry.label for entry in entries] == ["direct", "eval"]
-    learned = [
-        "sft: loss on the model's own tokens",
-        "rl: share of traces solved",
-        "rl: mean reward of a trace",
-    ]
-    assert [curve.label for curve in curves] == learned
-    named = [tmp_path / "mine" / name for name in ("eval", "sft", "rl")]
-    entries, curves = from_folders(named)
-    assert [entry.label for entry in entries] == ["eval"]
-    assert [curve.label for curve in curves] == learned
-    assert "rl: mean reward" in build("rl", *from_folder(tmp_path / "mine" / "rl"))
-
-
-def test_several_folders_are_told_apart(
-    tmp_path: Path, traces: list[Trace], results: Results
-) -> None:
-    for name in ("small", "large"):
-        claim_run(run_folder(tmp_path / name, results, traces), read("quickstart"))
-        rows = [{"step": float(step), "loss": 1.0} for step in range(3)]
-        write_jsonl(tmp_path / name / "sft" / "metrics.jsonl", rows)
-    folders = [tmp_path / "small", tmp_path / "large" / "eval" / "sft"]
-    entries, curves = from_folders(folders)
-    assert [entry.label for entry in entries] == [
-        "small: direct, zero-shot",
-        "small: editing, untrained",
-        "small: editing, SFT",
-        "small: other",
-        "sft",
-    ]
-    assert [curve.label for curve in curves] == ["small: SFT: loss on the model's own tokens"]
-    assert from_folders(folders[:1]) == from_folder(folders[0])
-
-
-def test_results_alone_have_tables_and_no_traces(
-    tmp_path: Path, traces: list[Trace], results: Results
-) -> None:
-    for name in ("direct", "coe"):
-        write_json(tmp_path / f"{name}.json", results)
-    entries, curves = from_folders([tmp_path / "direct.json", tmp_path / "coe.json"])
-    assert [(entry.label, entry.results, entry.traces) for entry in entries] == [
-        ("direct", results, ()),
-        ("coe", results, ()),
-    ]
-    assert not curves
-    text = markdown("Results", entries)
-    assert "Compared in pairs" in text
-    assert f"{results.pass_at_1:.1%}" in text
-    assert 'class="trace"' not in build("Results", entries, curves)
-
-
-def test_demonstrations_have_a_page_too(tmp_path: Path, traces: list[Trace]) -> None:
-    write_jsonl(tmp_path / "demos.jsonl", traces)
-    page = build("demos", *from_folder(tmp_path / "demos.jsonl"))
-    assert "Results" not in page
-    assert "test/double" in page
-
-
 def test_a_command_that_was_given_says_so(traces: list[Trace]) -> None:
     stumble = msgspec.structs.replace(traces[0].turns[0], given=True)
     stumbled = msgspec.structs.replace(traces[0], turns=(stumble, *traces[0].turns[1:]))
     pages = [build("x", [Entry("x", None, [trace])], []) for trace in (traces[0], stumbled)]
     assert [page.count("not learned from") for page in pages] == [0, 1]
-
-
-def test_what_cannot_be_read_is_named(
-    tmp_path: Path, traces: list[Trace], results: Results
-) -> None:
-    with pytest.raises(DataError, match=r"nothing to report in .*redpencil eval"):
-        from_folder(tmp_path / "nowhere")
-    run_folder(tmp_path, results, traces)
-    metrics = tmp_path / "sft" / "metrics.jsonl"
-    write_jsonl(metrics, [{"step": 1.0, "loss": 2.0}, {"loss": 1.0}])
-    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: .*`step`"):
-        from_folder(tmp_path)
-    metrics.unlink()
-    with (tmp_path / "eval" / "sft" / "traces.jsonl").open("a") as file:
-        file.write("{broken\n")
-    with pytest.raises(DataError, match=r"traces\.jsonl, line 4"):
-        from_folder(tmp_path)
-    empty = tmp_path / "demos.jsonl"
-    empty.touch()
-    with pytest.raises(DataError, match=r"no traces in .*redpencil demos"):
-        from_folder(empty)
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Callable[[str, str], str]:
-    """Opens a page at a link in headless Chromium; gives back the document it became."""
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine")
-
-    def open_page(page: str, link: str) -> str:
-        path = tmp_path / "page.html"
-        path.write_text(page)
-        return subprocess.run(
-            [
-                BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"{path.as_uri()}{link}",
-            ],
-            capture_output=True, text=True, timeout=60, check=True,
-        ).stdout  # fmt: skip
-
-    return open_page
-
-
-def shown_turns(dom: str) -> list[str]:
-    return re.findall(r'class="state on" data-turn="(\d+)"', dom)
-
-
-@pytest.mark.browser
-def test_a_browser_steps_to_the_turn_that_a_link_names(
-    page: str, opened: Callable[[str, str], str]
-) -> None:
-    dom = opened(page, "#trace=0&turn=2")
-    assert 'class="js"' in dom
-    assert shown_turns(dom) == ["2", "0", "0"]
-    assert ">3 traces</output>" in dom
-
-
-@pytest.mark.browser
-def test_arrow_keys_buttons_and_filters_work(page: str, opened: Callable[[str, str], str]) -> None:
-    acts = """<script>
-      const press = key =>
-        document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-      press("ArrowRight"); press("ArrowRight"); press("ArrowRight"); press("ArrowLeft");
-      document.querySelector("#trace-1 [data-step='1']").click();
-      document.querySelector("#trace-2 [data-go='1']").click();
-      document.getElementById("by-outcome").value = "no";
-      document.getElementById("by-outcome").dispatchEvent(new Event("change"));
-    </script></body>"""
-    unguarded = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    dom = opened(unguarded.replace("</body>", acts), "#trace=0")
-    assert shown_turns(dom) == ["2", "1", "1"]
-    outcomes = [attrs for _, attrs in Tags(dom).found if "data-solved" in attrs]
-    assert Counter((attrs["data-solved"], "hidden" in attrs) for attrs in outcomes) == {
-        ("yes", True): 2,
-        ("no", False): 1,
-    }
-    assert ">1 trace</output>" in dom
-
-
-@pytest.mark.browser
-def test_no_other_script_than_the_page_s_own_runs(
-    page: str, opened: Callable[[str, str], str]
-) -> None:
-    foreign = "<script>document.body.dataset.taken = 'yes'</script></body>"
-    assert "data-taken" not in opened(page.replace("</body>", foreign), "")

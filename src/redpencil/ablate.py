@@ -174,6 +174,7 @@ def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
 
 def cost(recipe: Recipe, axes: Sequence[str], seeds: Sequence[int]) -> Cost:
     """What there is to run for an ablation from nothing."""
+    # Nothing is loaded to be counted: a source's name tells stages apart as well as its tasks do.
     keys: dict[str, set[str]] = {"sft": set(), "grpo": set(), "eval": set()}
     for axis in axes:
         for changed in variants(recipe, axis).values():

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from redpencil import editor
 from redpencil.checkers import Checker, judge
-from redpencil.env.protocol import (
-    PASS_MESSAGE,
-    Decoding,
-    EditRules,
-    Step,
-    broken_page,
-)
+from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Step, broken_page
 from redpencil.errors import ApplyError, ParseError
 from redpencil.types import Edit, End, Observation, Status, Task
 

@@ -83,12 +83,7 @@ def build(
     return page
 
 
-def write(
-    path: Path,
-    title: str,
-    entries: Sequence[Entry],
-    curves: Sequence[Curve],
-) -> None:
+def write(path: Path, title: str, entries: Sequence[Entry], curves: Sequence[Curve]) -> None:
     """Build the page and write it, atomically.
 
     Raises:
