@@ -13,7 +13,8 @@ import torch
 
 from redpencil import demos
 from redpencil.checkers import PythonChecker
-from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
+from redpencil.engine.local import LocalEngine
+from redpencil.engine.weights import adapter_sha256, default_dtype, load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import SandboxError, UsageError
 from redpencil.files import read_json, read_jsonl, sha256
@@ -33,8 +34,11 @@ CHECKER = PythonChecker()
 LOGGED = """
     reward reward_turn_1 reward_turn_2 solved_rate malformed_rate noop_rate turns errors
     idle_groups always_solved_groups never_solved_groups replaced_groups resting_tasks
-    entropy kl clip_ratio/region_mean sandbox_seconds decode_seconds rollout_seconds
+    logprob_gap entropy kl clip_ratio/region_mean sandbox_seconds decode_seconds rollout_seconds
 """
+
+ROUNDING = 1e-4 if default_dtype() == torch.float32 else 0.05
+"""What a log-probability may differ by that is computed another way."""
 
 
 def uneven(group: credit.Group) -> credit.Advantages:
@@ -89,6 +93,7 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     assert rows[0]["reward"] == pytest.approx(rows[0]["reward_turn_1"] + rows[0]["reward_turn_2"])
     assert rows[0]["never_solved_groups"] == 1.0
     assert rows[0]["decode_seconds"] > 0 < rows[0]["sandbox_seconds"]
+    assert all(row["logprob_gap"] < ROUNDING for row in rows if "logprob_gap" in row)
     after = weights(trained)
     assert any(not torch.equal(tensor, after[name]) for name, tensor in weights(start).items())
 
@@ -107,6 +112,19 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     assert run.inputs == {"programs": sha256(variants), "adapter": adapter_sha256(start)}
     with pytest.raises(UsageError, match="programs: "):
         grpo(tiny_model, variants[::-1], start, torn)
+
+
+def test_a_sampler_that_is_left_behind_shows(
+    tiny_model: Path,
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LocalEngine, "sync", lambda engine, source: None)
+    grpo(tiny_model, variants, start, tmp_path, steps=1)
+    row, _ = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    assert row["logprob_gap"] > 10 * ROUNDING
 
 
 class Seen:

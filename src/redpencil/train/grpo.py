@@ -204,6 +204,8 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
     action_mask: torch.Tensor
     """(B, T) of the completions to be scored next: 1 for each token that the model sampled."""
+    scored_logps: torch.Tensor
+    """(B, T) of the completions scored last."""
     validator: Validator | None = None
     control: Any
 
@@ -246,6 +248,10 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
             inputs = _teaching(inputs)
         self.action_mask = inputs["tool_mask"] * inputs["completion_mask"]  # TRL pads with 1
         loss: torch.Tensor = super()._compute_loss(model, inputs)
+        sampled = self.action_mask == 1
+        if "sampling_per_token_logps" in inputs and self.temperature == 1 and sampled.any():
+            gaps = (self.scored_logps - inputs["sampling_per_token_logps"])[sampled].abs()
+            self._metrics["train"]["logprob_gap"].append(gaps.mean().item())
         return loss
 
     def _get_per_token_logps_and_entropies(
@@ -275,8 +281,11 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
                 )
                 for rows in lots
             ]
-        logps, entropies = (torch.cat(values) for values in zip(*scored, strict=True))
-        return logps[:, -logits_to_keep:], entropies[:, -logits_to_keep:], None
+        logps, entropies = (
+            torch.cat(values)[:, -logits_to_keep:] for values in zip(*scored, strict=True)
+        )
+        self.scored_logps = logps.detach()
+        return logps, entropies, None
 
 
 def _teaching(inputs: dict[str, Any]) -> dict[str, Any]:
