@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import made
@@ -361,6 +362,27 @@ def test_tasks_that_do_not_hold_are_left_out(redpencil: Run, tmp_path: Path) -> 
     again = redpencil("tasks", f"jsonl:{out}", "--check")
     assert again.returncode == 0
     assert f"sha256: {tasks_sha256([task])}" in again.stdout
+
+
+@pytest.mark.parametrize("test", ["-" * 100_000 + "1", "1+" * 100_000 + "1"])
+def test_a_test_that_python_cannot_parse_is_named(tmp_path: Path, double: Task, test: str) -> None:
+    write_jsonl(tmp_path / "t.jsonl", [msgspec.structs.replace(double, tests=(test,))])
+    with pytest.raises(DataError, match=r"t\.jsonl, line 1: `tests\[0\]` is not Python: \w"):
+        load(f"jsonl:{tmp_path / 't.jsonl'}")
+
+
+def test_a_folder_is_read_once_by_its_own_name(tmp_path: Path) -> None:
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    for folder, name in ((package / "real", "one"), (elsewhere, "two")):
+        folder.mkdir(parents=True)
+        text = f'def {name}():\n    """One.\n\n    >>> {name}()\n    1\n    """\n    return 1\n'
+        (folder / f"{name}.py").write_text(text)
+        (folder / "loop").symlink_to(folder.parent)
+    (package / "another").symlink_to(package / "real")
+    (package / "theirs").symlink_to(elsewhere)
+    found = load(f"doctest:{package}").tasks
+    names = [task.id.removeprefix("package/") for task in found]
+    assert names == ["real.one.one", "theirs.two.two"]
 
 
 def test_problems_that_were_trained_on_are_found(redpencil: Run, tmp_path: Path) -> None:

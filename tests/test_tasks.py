@@ -91,6 +91,29 @@ def test_splits_depend_on_the_id_alone() -> None:
     assert 0.66 < shares.count("train") / 2000 < 0.74
 
 
+def test_examples_carry_on_what_others_have_changed(tmp_path: Path) -> None:
+    module = tmp_path / "stack.py"
+    module.write_text(
+        'class Stack(list):\n    """Last in, first out.\n\n'
+        "    >>> Stack([1]).pop()\n    1\n"
+        "    >>> s = Stack([1, 2, 3])\n"
+        "    >>> s.pop()\n    3\n"
+        "    >>> s.pop()  # doctest: +SKIP\n    2\n"
+        "    >>> s.pop(7)\n    Traceback (most recent call last):\n    IndexError: out of range\n"
+        "    >>> s.pop() or object()  # doctest: +ELLIPSIS\n    ...\n"
+        '    >>> s.pop()\n    1\n    """\n'
+    )
+    (task,) = load(f"doctest:{module}").tasks
+    made = "s = Stack([1, 2, 3])"
+    assert task.tests == (
+        "assert Stack([1]).pop() == 1",
+        f"{made}\nassert s.pop() == 3",
+        f"{made}\ns.pop()\ns.pop() or object()  # doctest: +ELLIPSIS\nassert s.pop() == 1",
+    )
+    (finding,) = verify([task], PythonChecker())
+    assert not finding.complaint
+
+
 def test_doctests_of_any_module_are_read_and_never_run(tmp_path: Path) -> None:
     package = tmp_path / "shop"
     package.mkdir()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +49,26 @@ def from_path(path: Path) -> TaskSet:
     return _from_files([path], path.parent, path.stem)
 
 
-def _own_files(folder: Path) -> list[Path]:
-    """The Python files in a folder, but for hidden folders and virtual environments."""
+def _own_files(root: Path) -> list[Path]:
+    """The Python files in a folder, but for hidden folders and virtual environments.
+
+    A folder is read once, by its own name rather than a link's.
+    """
     files: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            if not path.name.startswith(".") and not (path / "pyvenv.cfg").exists():
-                files += _own_files(path)
-        elif path.suffix == ".py":
-            files.append(path)
-    return files
+    seen: set[Path] = set()
+    waiting = deque([root])
+    while waiting:
+        folder = waiting.popleft()
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        for path in folder.iterdir():
+            if path.is_dir():
+                if not path.name.startswith(".") and not (path / "pyvenv.cfg").exists():
+                    (waiting.append if path.is_symlink() else waiting.appendleft)(path)
+            elif path.suffix == ".py":
+                files.append(path)
+    return sorted(files)
 
 
 @dataclass
@@ -126,14 +136,15 @@ def _read_docstring(docstring: str) -> tuple[str, list[str], int]:
         if not isinstance(piece, doctest.Example):
             continue
         source, want = piece.source.strip(), piece.want.strip()
-        if piece.options:
-            skipped += 1
-        elif not want and not piece.exc_msg and _is_statement(source):
+        if not want and not piece.exc_msg and not piece.options and _is_statement(source):
             statements.append(source)
-        elif (assertion := _assertion(source, want)) is not None:
+            continue
+        if not piece.options and (assertion := _assertion(source, want)) is not None:
             tests.append("\n".join([*statements, assertion]))
         else:
             skipped += 1
+        if not piece.exc_msg and not piece.options.get(doctest.SKIP) and _acts(source, statements):
+            statements.append(source)
     return prompt, tests, skipped
 
 
@@ -154,6 +165,21 @@ def _assertion(source: str, want: str) -> str | None:
         source = f"({source})"
     operator = "is" if value is None or isinstance(value, bool) else "=="
     return f"assert {source} {operator} {want}"
+
+
+def _acts(source: str, statements: Iterable[str]) -> bool:
+    """Whether an example may change what statements before it have made: it calls with that."""
+    made = {
+        node.id
+        for statement in statements
+        for node in ast.walk(ast.parse(statement))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return _is_statement(source) and any(
+        isinstance(call, ast.Call)
+        and any(isinstance(name, ast.Name) and name.id in made for name in ast.walk(call))
+        for call in ast.walk(ast.parse(source))
+    )
 
 
 def _is_statement(source: str) -> bool:

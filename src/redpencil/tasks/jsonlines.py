@@ -33,10 +33,9 @@ def from_file(path: Path) -> TaskSet:
             for index, test in enumerate(getattr(task, field)):
                 try:
                     ast.parse(test)
-                except (SyntaxError, ValueError) as error:
-                    raise DataError(
-                        f"{where}: `{field}[{index}]` is not Python: {error}"
-                    ) from error
+                except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                    why = str(error) or "it is nested too deeply"
+                    raise DataError(f"{where}: `{field}[{index}]` is not Python: {why}") from error
         for index, test in enumerate(task.hidden_tests):
             if not can_be_hidden(test, task.solution or task.program or ""):
                 raise DataError(
