@@ -37,7 +37,7 @@ LOGGED = """
     logprob_gap entropy kl clip_ratio/region_mean sandbox_seconds decode_seconds rollout_seconds
 """
 
-ROUNDING = 1e-4 if default_dtype() == torch.float32 else 0.05
+ROUNDING = 1e-4 if default_dtype() == torch.float32 else 2e-3
 """What a log-probability may differ by that is computed another way."""
 
 
