@@ -49,11 +49,15 @@ def test_an_adapter_is_exported_at_half_its_size_or_merged_into_its_model(
         assert torch.allclose(merged(input_ids=ids).logits, wanted, atol=0.05)
         plain: Any = load_base(str(tiny_model), torch.float32)[0]
         assert not torch.allclose(plain(input_ids=ids).logits, wanted, atol=0.05)
+    (tmp_path / "plain").touch()
+    for folder in (tmp_path / "deep" / "small", tmp_path / "merged"):
+        modes = {path.stat().st_mode for path in folder.iterdir()}
+        assert modes == {(tmp_path / "plain").stat().st_mode}
     with pytest.raises(UsageError, match="is there already"):
         export_adapter(start, tmp_path / "merged")
     with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
         export_adapter(tmp_path, tmp_path / "other")
-    assert {path.name for path in tmp_path.iterdir()} == {"deep", "merged"}
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "merged", "plain"}
 
 
 def test_the_adapter_on_board_is_small_and_for_the_alias() -> None:

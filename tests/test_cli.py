@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from redpencil import cli
+from redpencil.cli import app
+from redpencil.errors import RedpencilError
 from redpencil.files import read_jsonl, write_jsonl
+from redpencil.policy import ScriptedPolicy
 from redpencil.results import read_results
 from redpencil.types import Task, Trace
 
@@ -108,21 +114,20 @@ def test_check_prints_the_verdict(redpencil: Run, shop: Path) -> None:
     assert "2 of 2 tests pass" in passed.stdout
 
 
-def test_plain_pytest_functions_are_tests_too(redpencil: Run, shop: Path) -> None:
-    (shop / "tests.py").write_text(
-        "import shop\nfrom shop import double\n\n"
-        "TWO = 2\n\n"
-        "def test_small():\n"
-        '    """Doubles."""\n'
-        "    assert double(TWO) == 4\n"
-        "    assert double(0) == 0\n\n"
-        "def test_loop():\n"
-        "    for n in range(3):\n"
-        "        assert double(n) == 2 * n\n"
-    )
-    (shop / "shop.py").write_text(RIGHT)
-    result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
-    assert "3 of 3 tests pass" in result.stdout, result.stdout
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (b'def f():\n    return """\n\t"""\n', "passed"),
+        (b"def f():\n    if True:\n\treturn 1\n", "TabError"),
+        (b'\xef\xbb\xbfdef f():\r\n    return "\\n\\t"', "passed"),
+    ],
+    ids=["a tab in a text", "tabs among spaces", "from Windows"],
+)
+def test_a_program_is_judged_as_it_stands(shop: Path, program: bytes, said: str) -> None:
+    (shop / "shop.py").write_bytes(program)
+    (shop / "tests.py").write_text('assert f() == "\\n\\t"\n')
+    command = ["check", str(shop / "shop.py"), "--tests", str(shop / "tests.py")]
+    assert said in CliRunner().invoke(app, command).stdout
 
 
 def test_whatever_pytest_runs_is_a_test(redpencil: Run, shop: Path) -> None:
@@ -148,14 +153,6 @@ def test_whatever_pytest_runs_is_a_test(redpencil: Run, shop: Path) -> None:
     right = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")
     assert right.returncode == 0, right.stdout
     assert "4 of 4 tests pass" in right.stdout
-
-
-def test_the_program_may_be_imported_as_a_module(redpencil: Run, shop: Path) -> None:
-    (shop / "tests.py").write_text("import shop\nassert shop.double(4) == 8\n")
-    (shop / "shop.py").write_text(RIGHT)
-    result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py", "--json")
-    assert json.loads(result.stdout)["status"] == "passed"
-    assert json.loads(result.stdout)["inside"] == 0
 
 
 def test_objects_may_be_what_is_tested(redpencil: Run, shop: Path) -> None:
@@ -194,12 +191,30 @@ def test_a_person_plays(shop: Path) -> None:
     assert mended.returncode == 0, mended.stderr
     assert "double(2) returned 3, expected 4" in mended.stdout
     assert "solved in 2 turns, reward 1" in mended.stdout
+    mistyped = subprocess.run(command[:-2], input=b"\xff\nEXIT\n", capture_output=True)
+    assert mistyped.returncode == 1, mistyped.stderr
+    assert "unknown command '\ufffd'" in mistyped.stdout.decode()
     given_up = subprocess.run(command, input="DELL 9\n", capture_output=True, text=True)
     assert given_up.returncode == 1
     assert "not solved in 1 turn, reward -1" in given_up.stdout
     traces = [json.loads(line) for line in (shop / "trace.jsonl").read_text().splitlines()]
     assert [trace["policy"] for trace in traces] == ["human", "human"]
     assert traces[0]["turns"][0]["action"] == "### REPL 2 >>>    return n * 2"
+
+
+@pytest.mark.parametrize(
+    ("there", "complaint"),
+    [("file.jsonl", "file.jsonl, line 1"), ("file.jsonl/trace.jsonl", "cannot write")],
+)
+def test_no_episode_is_played_whose_trace_could_not_be_kept(
+    tmp_path: Path, there: str, complaint: str
+) -> None:
+    (tmp_path / "file.jsonl").write_text('{"my": "notes"}\n')
+    played = CliRunner().invoke(app, ["play", "--out", str(tmp_path / there)], input="EXIT\n")
+    assert isinstance(played.exception, RedpencilError)
+    assert complaint in str(played.exception)
+    assert "Ctrl-D" not in played.stdout
+    assert (tmp_path / "file.jsonl").read_text() == '{"my": "notes"}\n'
 
 
 def test_traces_are_sampled_to_a_file(redpencil: Run, tiny_model: Path, tmp_path: Path) -> None:
@@ -312,8 +327,69 @@ def test_sft_eval_report_and_repair(redpencil: Run, tiny_model: Path, shop: Path
         "--adapter", sft / "adapter", "--attempts", 1, "--max-turns", 2, "--write",
     )  # fmt: skip
     assert repaired.returncode == 1, repaired.stderr
-    assert "Not repaired" in repaired.stdout
+    assert "Not repaired" in repaired.stderr
+    assert repaired.stdout == ""
     assert (shop / "shop.py").read_text() == BROKEN
+
+
+WIDE = "    # " + "wide " * 30 + "\n"
+
+
+@pytest.mark.skipif(shutil.which("patch") is None, reason="needs patch")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (BROKEN + WIDE, RIGHT + WIDE),
+        ("\x0c\r\ndef double(n):\r\n\treturn n", "\x0c\r\ndef double(n):\r\n    return n * 2"),
+        (f"\ufeffX = '\t[/b]'\n{BROKEN}\n", f"\ufeffX = '\t[/b]'\n{RIGHT}\n"),
+    ],
+    ids=["wide", "from Windows, no line end at its end", "marked"],
+)  # fmt: skip
+def test_a_repair_is_printed_as_a_patch_and_keeps_the_form_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    number = before[: before.index("return")].count("\n") + 1
+    mend = ScriptedPolicy(lambda task: [f"### REPL {number} >>>    return n * 2"])
+    monkeypatch.setattr("redpencil.engine.weights.load_model", lambda *given: ())
+    monkeypatch.setattr("redpencil.engine.local.LocalEngine", lambda: None)
+    monkeypatch.setattr("redpencil.policy.ModelPolicy", lambda *given, **named: mend)
+    monkeypatch.chdir(tmp_path)
+    Path("shop.py").write_bytes(before.encode())
+    Path("tests.py").write_text(TESTS)
+    command = ["repair", "shop.py", "--tests", "tests.py", "--adapter", "on-board"]
+    printed = CliRunner().invoke(app, command)
+    assert printed.exit_code == 0, printed.output
+    assert Path("shop.py").read_bytes() == before.encode()
+    Path("copy.py").write_bytes(before.encode())
+    subprocess.run(["patch", "copy.py"], input=printed.stdout_bytes, check=True)
+    assert Path("copy.py").read_bytes() == after.encode()
+    written = CliRunner().invoke(app, [*command, "--write"])
+    assert written.stdout_bytes == printed.stdout_bytes
+    assert "Written to shop.py." in written.stderr
+    assert Path("shop.py").read_bytes() == after.encode()
+
+
+def test_names_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, double: Task
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, folder = "mine[/b]:bug:", Path("x[/old]")
+    write_jsonl(folder / "d.jsonl", [msgspec.structs.replace(double, id=name)])
+    source, traces = f"jsonl:{folder}/d.jsonl", f"{folder}/t.jsonl"
+
+    def said(*command: str) -> str:
+        done = CliRunner().invoke(app, command, input="EXIT\n")
+        assert isinstance(done.exception, SystemExit | None), done.exception
+        return done.stdout
+
+    assert f"{name}  train  Return" in (listed := said("tasks", source))
+    assert f"1 task from {folder}/d.jsonl" in listed
+    assert f"{name}: Ctrl-D" in said("play", "--tasks", source)
+    sampled = said("rollout", source, "--model", "oracle", "--samples", "1", "--out", traces)
+    assert f"1 traces in {traces}, 1 of them solved." in sampled
+    assert f"{folder}/t.html" in said("report", traces)
+    made = said("demos", "--tasks", source, "--out", f"{folder}/demos.jsonl")
+    assert f"The card is {folder}/demos.card.md." in made
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
@@ -355,6 +431,30 @@ class TestErrors:
         one_line_error(redpencil("report", shop / "nowhere"), "nothing to report")
         sft = redpencil("sft", "--demos", "no.jsonl", "--out", shop / "sft")
         one_line_error(sft, "no.jsonl")
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (PermissionError(13, "Permission denied", "/x[/y]"), "/x[/y]: Permission denied"),
+            (OSError("two\nlines"), "two lines"),
+        ],
+    )
+    def test_the_systems(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        error: OSError,
+        said: str,
+    ) -> None:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "app", fail)
+        monkeypatch.setattr(signal, "signal", lambda *given: None)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == f"error: {said}\n"
 
     def test_not_python(self, redpencil: Run, shop: Path) -> None:
         (shop / "image.py").write_bytes(b"\x89PNG\xff\xfe")

@@ -74,6 +74,15 @@ def test_neither_threads_nor_interruptions_change_a_byte(made: Path, tmp_path: P
     assert write(tmp_path / "two") == files
 
 
+def test_a_file_that_was_cut_is_not_taken_for_whole(tmp_path: Path) -> None:
+    files, path = write(tmp_path), tmp_path / "demos.jsonl"
+    path.write_bytes(files["demos.jsonl"][:-100])
+    with pytest.raises(UsageError, match=r"no longer what its card says: delete demos\.json,"):
+        write(tmp_path)
+    (tmp_path / "demos.json").unlink()
+    assert write(tmp_path) == files
+
+
 def test_the_card_counts(made: Path) -> None:
     traces = read_jsonl(made, Trace)
     card = read_json(made.with_suffix(".json"), Card)

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from redpencil.errors import DataError, UsageError
-from redpencil.files import append_jsonl, atomic_write, claim, read_jsonl, write_jsonl
+from redpencil.files import (
+    append_jsonl,
+    atomic_write,
+    claim,
+    read_json,
+    read_jsonl,
+    read_python,
+    require_appendable,
+    write_jsonl,
+)
 from redpencil.types import Value
 
 
@@ -69,6 +78,43 @@ def test_lines_are_appended_and_a_torn_last_one_is_cut(tmp_path: Path) -> None:
     assert read_jsonl(path, int, torn_tail=True) == [1, 2, 3]
     append_jsonl(path, [5])
     assert read_jsonl(path, int) == [1, 2, 3, 5]
+
+
+def test_what_values_are_appended_to_is_looked_at_before_they_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "rows.jsonl"
+    require_appendable(path, int)
+    append_jsonl(path, [1])
+    require_appendable(path, int)
+    assert read_jsonl(path, int) == [1]
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 1"):
+        require_appendable(path, str)
+    with pytest.raises(UsageError, match="cannot write"):
+        require_appendable(tmp_path, int)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("1\n2\n", encoding="utf-8-sig")
+    assert read_jsonl(path, int) == [1, 2]
+    path.write_text("3", encoding="utf-8-sig")
+    assert read_json(path, int) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("x = 1\ny = (", r"program\.py, line 2: '\(' was never closed$"),
+        ("x = '\0'", r"program\.py: source code .* null bytes$"),
+        ("x = " + "-" * 100_000 + "1", r"program\.py is not Python: \w"),
+        ("x = " + "1+" * 100_000 + "1", r"program\.py is not Python: \w"),
+    ],
+    ids=["syntax", "null", "memory", "recursion"],
+)
+def test_what_is_not_python_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        read_python(path)
 
 
 def test_the_line_of_a_fault_is_named(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_misspelt_name_and_a_missing_file() -> None:
 
 def test_a_small_file_is_enough_and_needs_no_torch(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text("model = 'mine'\nseed = 3\n[sft]\nbatch = 4\n")
+    path.write_text("model = 'mine'\nseed = 3\n[sft]\nbatch = 4\n", encoding="utf-8-sig")
     assert read(str(path)) == Recipe(
         "mine", seed=3, sft=SftRecipe("mine", batch=4, seed=3), grpo=GrpoSection("mine", seed=3)
     )

@@ -299,7 +299,7 @@ def write_demos(
         on_task: told how many demonstrations each task gave, those made earlier too.
 
     Raises:
-        UsageError: the file holds something else, or no demonstration can be made.
+        UsageError: the file holds something else or was changed, or no demonstration can be made.
         SandboxError: the checker could not judge a program.
         ClusterError: the workers' machines failed.
     """
@@ -307,7 +307,13 @@ def write_demos(
     claim(path, demos.plan, pieces, card_path)
     if card_path.exists() and path.exists():
         pieces.unlink(missing_ok=True)
-        return read_json(card_path, Card)
+        card = read_json(card_path, Card)
+        if _sha256(path) != card.sha256:
+            raise UsageError(
+                f"{path} is no longer what its card says: delete {card_path.name}, and the same "
+                "command makes both anew"
+            )
+        return card
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
     for count in done.values():
         on_task(count)

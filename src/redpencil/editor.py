@@ -12,6 +12,7 @@ Lines count from 1. Content is taken to the letter, indentation and trailing spa
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from redpencil.errors import ApplyError, ParseError
@@ -27,6 +28,7 @@ _LONGEST_WORD = 40
 """Bytes: a tokenizer may need a token for each."""
 _CONTENT = r"[^\n\r]*"
 _WORD = re.compile(r"\w+|[!-/:-@\[-^`{-~]+")
+_LINE_END = re.compile(r"\r\n?|\n")
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -43,6 +45,18 @@ def load_page(text: str) -> Page:
 def page_text(page: Page) -> str:
     """The program's text: the page's lines, each ended by a line feed."""
     return "".join(f"{line}\n" for line in page)
+
+
+def file_text(page: Page, former: str) -> str:
+    """The text of a page for the file whose text was `former`, whose line ends it keeps.
+
+    So it does a byte-order mark, and what stood after the last line, be it nothing.
+    """
+    ends = Counter(_LINE_END.findall(former)).most_common(1)
+    end = ends[0][0] if ends else "\n"
+    mark = "\ufeff" if former.startswith("\ufeff") else ""
+    tail = former[len(former.rstrip("\r\n")) :] if former else end
+    return mark + end.join(page) + tail
 
 
 def render(page: Page, feedback: str) -> str:

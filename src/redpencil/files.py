@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import hashlib
 import os
 import stat
@@ -74,6 +75,13 @@ def write_jsonl(path: Path, values: Iterable[object]) -> int:
     return count
 
 
+def share(folder: Path) -> None:
+    """Give a folder's files the modes that it has itself, where a library made them its owner's."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.iterdir():
+        path.chmod(mode)
+
+
 def append_jsonl(path: Path, values: Iterable[object]) -> None:
     """Append one value a line in a single write, so that a crash tears at most the last line."""
     try:
@@ -84,6 +92,18 @@ def append_jsonl(path: Path, values: Iterable[object]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def require_appendable(path: Path, type: type[T]) -> None:
+    """Make sure that values of `type` can be appended to a file, before they are worked for.
+
+    Raises:
+        DataError: the file holds something else; names the line.
+        UsageError: it cannot be written.
+    """
+    append_jsonl(path, [])
+    for _ in each_jsonl(path, type):
+        pass
 
 
 def read_jsonl(path: Path, type: type[T], *, torn_tail: bool = False) -> list[T]:
@@ -169,9 +189,11 @@ def read_python(path: Path) -> tuple[str, ast.Module]:
         text = _read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
         return text, ast.parse(text)
     except SyntaxError as error:
-        raise DataError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not Python: {error}") from error
+        where = f"{path}, line {error.lineno}" if error.lineno else str(path)
+        raise DataError(f"{where}: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        why = str(error) or "it is nested too deeply"
+        raise DataError(f"{path} is not Python: {why}") from error
 
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
@@ -191,6 +213,6 @@ def _read_bytes(path: Path) -> bytes:
 
 def _decode(data: bytes, type: type[T], where: str) -> T:
     try:
-        return msgspec.json.decode(data, type=type)
+        return msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: {error}") from error

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Literal, get_args
 
+from rich.text import Text
+
 from redpencil import pipeline, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.env import Method
@@ -67,14 +69,14 @@ class _Run:
 
     def claim(self) -> None:
         if claim_run(self.folder, self.recipe, command=self.command):
-            terminal.console.print(f"Going on with the run in {self.folder}.")
+            terminal.console.print(f"Going on with the run in {self.folder}.", soft_wrap=True)
 
     def make_tasks(self) -> None:
         for section in get_args(_Section):
             path = self._tasks(section)
             if not path.exists():
                 found = load(getattr(self.recipe, section).tasks)
-                terminal.console.print(f"[bold]Tasks[/]  {section}: {found.summary}")
+                terminal.console.print(Text("Tasks", "bold"), f" {section}: {found.summary}")
                 write_jsonl(path, found.tasks)
 
     def make_demos(self) -> Path:
@@ -115,7 +117,9 @@ class _Run:
         terminal.console.print(
             f"\n{rows[0][1].n} broken programs of {self.recipe.eval.tasks}, for "
             f"{self.recipe.model} to mend; {seconds / 60:.1f} minutes.\n"
-            f"Read the traces: [bold]{report}[/]"
+            "Read the traces:",
+            Text(str(report), "bold"),
+            soft_wrap=True,
         )
 
     def _tasks(self, section: _Section) -> Path:

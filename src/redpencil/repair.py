@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from redpencil import editor
 from redpencil.checkers import Checker, judge
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import SandboxError, UsageError
@@ -20,11 +19,11 @@ DEFAULT_PROMPT = "Make the program pass its tests."
 def repair_task(
     program: str, tests: Sequence[str], setup: str = "", prompt: str = DEFAULT_PROMPT
 ) -> Task:
-    """The task of repairing a program so that it passes tests."""
+    """The task of repairing a program, be it after a byte-order mark, so that it passes tests."""
     return Task(
         id="repair",
         prompt=prompt,
-        program=program,
+        program=program.removeprefix("\ufeff"),
         solution=None,
         tests=tuple(tests),
         hidden_tests=(),
@@ -40,11 +39,11 @@ def require_broken(task: Task, checker: Checker) -> None:
         UsageError: the tests already pass, or cannot run whatever the program is.
         SandboxError: the program could not be run at all.
     """
-    verdict = judge(checker, editor.page_text(editor.load_page(task.program or "")), task)
+    verdict = judge(checker, task.program or "", task)
     if verdict.status is Status.PASSED:
         raise UsageError(f"nothing to repair: all {verdict.total} tests already pass")
     alone = judge(checker, "", msgspec.structs.replace(task, tests=("assert True",)))
-    if alone.detail.startswith(("ImportError", "ModuleNotFoundError")):
+    if alone.detail.startswith("ModuleNotFoundError"):
         raise UsageError(
             f"the tests cannot run: {alone.detail}; install it beside redpencil, or test without it"
         )

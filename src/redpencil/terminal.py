@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import io
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,17 +31,18 @@ from redpencil.rollout import OnTrace
 from redpencil.sandbox.trial import Trial
 from redpencil.types import Trace
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# Ids, labels and paths are anyone's: what is in brackets or between colons is printed as it is.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Advance = Callable[[str], None]
 """Marks one more piece of work done, with a note to stand beside the bar."""
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Advance]:
+def progress(what: str, total: int | None, shown_on: Console = console) -> Iterator[Advance]:
     """A progress bar with time left; calling what it gives advances it by one."""
-    with _bar() as bar:
+    with _bar(shown_on) as bar:
         task = bar.add_task(what, total=total, note="")
 
         def advance(note: str) -> None:
@@ -66,7 +68,7 @@ def demos_progress(tasks: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def training_progress(what: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
     """A progress bar for trainings, which say themselves how far they are."""
-    with _bar() as bar:
+    with _bar(console) as bar:
         task = bar.add_task(what, total=None, note="starting")
 
         def update(done: int, total: int, metrics: dict[str, float]) -> None:
@@ -101,7 +103,7 @@ def solved_progress(what: str, total: int) -> Iterator[OnTrace]:
             f"{len(errors)} of {total} traces ended in an error, such as: {errors[-1]}\n"
             "The same command makes them anew."
         )
-        console.print(message, markup=False, soft_wrap=True)
+        console.print(message, soft_wrap=True)
 
 
 def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
@@ -131,7 +133,7 @@ def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
 def show_remarks(chosen: Chosen) -> None:
     """What is out of the ordinary in the programs that are played."""
     for remark in chosen.remarks:
-        console.print(remark, style="dim", markup=False, soft_wrap=True)
+        console.print(remark, style="dim", soft_wrap=True)
 
 
 def show_table(table: tables.Table) -> None:
@@ -139,13 +141,13 @@ def show_table(table: tables.Table) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(table.headings):
         style = "bold" if place == table.bold else None
-        shown.add_column(escape(heading), justify="right" if place else "left", style=style)
+        shown.add_column(heading, justify="right" if place else "left", style=style)
     for row in table.rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*row)
     if not console.is_terminal:  # into a file or a pipe whole, however wide
         shown.width = console.measure(shown, options=console.options.update(max_width=1000)).maximum
     console.print(shown, crop=False)
-    console.print(f"{table.note}\n", style="dim", markup=False, soft_wrap=not console.is_terminal)
+    console.print(f"{table.note}\n", style="dim", soft_wrap=not console.is_terminal)
 
 
 def cost_table(stages: Sequence[Stage], machines: Sequence[Hardware]) -> Table:
@@ -187,15 +189,16 @@ def faults_table(summary: FaultSummary) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
-    table.add_row("[bold]sampled[/]", str(summary.sampled))
+    table.add_row(Text("sampled", "bold"), str(summary.sampled))
     table.add_row("solved", str(summary.solved))
     table.add_row("fail hidden tests only", str(summary.only_hidden))
     table.add_row("no program, or no end to it", str(summary.unfinished))
     table.add_row("errors", str(summary.errors))
     table.add_row("duplicates", str(summary.duplicates))
-    table.add_row(f"[bold]kept[/], of {summary.tasks} tasks", str(summary.kept))
+    kept = Text.assemble(("kept", "bold"), f", of {summary.tasks} tasks")
+    table.add_row(kept, str(summary.kept))
     for fault, count in summary.faults.items():
-        table.add_row(f"  {escape(fault.replace('_', ' '))}", str(count))
+        table.add_row(f"  {fault.replace('_', ' ')}", str(count))
     if summary.mean_edit_distance is not None:
         table.add_row("mean edit distance to the solution", f"{summary.mean_edit_distance:.1f}")
     return table
@@ -222,45 +225,53 @@ def trials_table(trials: Sequence[Trial]) -> Table:
     for trial in trials:
         table.add_column(trial.rung.value, justify="center")
     for name in dict.fromkeys(name for trial in trials for name in trial.held):
-        marks = {None: "[dim]-[/]", True: "[green]yes[/]", False: "[yellow]no[/]"}
+        marks = {None: Text("-", "dim"), True: Text("yes", "green"), False: Text("no", "yellow")}
         table.add_row(name, *(marks[trial.held.get(name)] for trial in trials))
     return table
 
 
-def diff(before: str, after: str, name: str) -> Syntax:
-    """A unified diff, coloured."""
+def diff(before: str, after: str, name: str) -> str:
+    """A unified diff of a file's text, which `patch` applies; lines end at line feeds alone."""
     lines = difflib.unified_diff(
-        before.splitlines(keepends=True),
-        after.splitlines(keepends=True),
-        f"{name} (broken)",
-        f"{name} (repaired)",
+        list(io.StringIO(before)), list(io.StringIO(after)), name, name, "broken", "repaired"
     )
-    return Syntax(
-        "".join(lines).rstrip("\n"), "diff", theme="ansi_dark", background_color="default"
+    ended = (
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )
+    return "".join(ended)
+
+
+def show_diff(text: str) -> None:
+    """Print a diff: coloured on a terminal, elsewhere to the byte."""
+    if console.is_terminal:
+        coloured = Syntax("", "diff", theme="ansi_dark", background_color="default").highlight(text)
+        console.print(coloured, end="", soft_wrap=True)
+    else:
+        sys.stdout.buffer.write(text.encode())
 
 
 def show_page(text: str) -> None:
     """What a model would be shown, to the letter."""
-    console.print(text, markup=False, end="", soft_wrap=True)
+    console.print(text, end="", soft_wrap=True)
 
 
 def ask_command() -> str | None:
     """One command from the keyboard, `### ` being put before it; None at the end of input."""
     try:
-        return editor.MARK + console.input(f"[bold red]{editor.MARK}[/]").removeprefix(editor.MARK)
+        said = console.input(Text(editor.MARK, "bold red"))
+        return editor.MARK + said.removeprefix(editor.MARK)
     except EOFError:
         console.print()
         return None
 
 
-def outcome(trace: Trace) -> str:
+def outcome(trace: Trace) -> Text:
     """How an episode went, in a line."""
     turns = f"{len(trace.turns)} turn{'s' * (len(trace.turns) != 1)}"
     if trace.end == "error":
-        return f"[red]error[/] after {turns}: {trace.error}"
-    word = "[green]solved[/]" if trace.solved else "[red]not solved[/]"
-    return f"{word} in {turns}, reward {trace.reward:g}"
+        return Text.assemble(("error", "red"), f" after {turns}: {trace.error}")
+    word = ("solved", "green") if trace.solved else ("not solved", "red")
+    return Text.assemble(word, f" in {turns}, reward {trace.reward:g}")
 
 
 def fail(message: str) -> None:
@@ -284,7 +295,7 @@ def _duration(seconds: float) -> str:
     return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
 
 
-def _bar() -> Progress:
+def _bar(shown_on: Console) -> Progress:
     """A bar that gives way where the terminal is narrow; in the end time left is time taken."""
     return Progress(
         TextColumn("{task.description:<28}"),
@@ -292,5 +303,5 @@ def _bar() -> Progress:
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
         TextColumn("[dim]{task.fields[note]}"),
-        console=console,
+        console=shown_on,
     )

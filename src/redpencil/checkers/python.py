@@ -28,6 +28,9 @@ class PythonChecker:
     trusting: bool = False
     """Whether tests that do not pass as judged from outside may pass judged inside, where objects
     that are no plain data can be told to be equal, and could deceive."""
+    imported_as: str = ""
+    """The module that the tests, in a namespace of their own, import the program as; where it is
+    empty they run in the program's."""
     remembered: int = 4096
     """How many verdicts are kept; 0 runs every page."""
     _verdicts: dict[_Key, Verdict] = field(
@@ -38,7 +41,9 @@ class PythonChecker:
     )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _own, (self.limits, self.sandbox, self.trusting, self.remembered)
+        return _own, (
+            self.limits, self.sandbox, self.trusting, self.imported_as, self.remembered,
+        )  # fmt: skip
 
     def check(self, text: str, task: Task) -> Verdict:
         """Run the text; see `Sandbox.run`.
@@ -67,6 +72,7 @@ class PythonChecker:
             self.limits,
             setup=task.setup,
             hidden_tests=task.hidden_tests,
+            imported_as=self.imported_as,
         )
         verdict = run()
         if self.trusting and verdict.status is Status.FAILED and verdict.inside < verdict.total:
@@ -77,5 +83,5 @@ class PythonChecker:
 
 
 @cache
-def _own(limits: Limits, sandbox: Sandbox | None, trusting: bool, remembered: int) -> PythonChecker:
-    return PythonChecker(limits, sandbox, trusting, remembered)
+def _own(*settings: Any) -> PythonChecker:
+    return PythonChecker(*settings)

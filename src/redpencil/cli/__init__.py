@@ -50,16 +50,16 @@ app.add_typer(sandbox_app, name="sandbox")
 
 
 def main() -> None:
-    """Run the command line; every error of ours is one line and exit code 2."""
+    """Run the command line; an error of ours or of the system is one line and exit code 2."""
     # What the libraries below us are going to change is news for us, not for whoever runs this.
     warnings.filterwarnings("ignore", category=FutureWarning)
     signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
-    except RedpencilError as error:
+    except (RedpencilError, OSError) as error:
         from redpencil.terminal import fail
 
-        fail(str(error))
+        fail(_reason(error))
         sys.exit(2)
     except _Interrupted:
         print("\ninterrupted: run the same command again to go on", file=sys.stderr)
@@ -72,6 +72,13 @@ class _Interrupted(BaseException):
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise _Interrupted
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the number that the system's errors begin with."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _version(wanted: bool) -> None:

@@ -40,6 +40,8 @@ def ablate(
 
     The same command again goes on where it stopped; what two runs have in common is done once.
     """
+    from rich.text import Text
+
     from redpencil.ablate import AXES, cost
     from redpencil.ablate import ablate as run
     from redpencil.recipes import read
@@ -54,7 +56,8 @@ def ablate(
     what = read(recipe)
     for axis in chosen:
         values = ", ".join(AXES[axis].values)
-        console.print(f"[bold]{axis}[/] ({values}): {AXES[axis].about}", soft_wrap=True)
+        about = f" ({values}): {AXES[axis].about}"
+        console.print(Text.assemble((axis, "bold"), about), soft_wrap=True)
     needed = cost(what, chosen, range(seeds))
     console.print(
         f"From nothing this takes {needed.fine_tunings} fine-tunings, {needed.reinforcements} "

@@ -56,6 +56,8 @@ def tasks(
 
     What is left out is named, with exit code 1. The digest tells later which tasks they were.
     """
+    from rich.text import Text
+
     from redpencil.files import write_jsonl
     from redpencil.tasks import load, tasks_sha256
     from redpencil.terminal import console
@@ -71,12 +73,12 @@ def tasks(
     elif not check and not against:
         for task in kept:
             first_line = task.prompt.split("\n")[0]
-            console.print(f"{task.id}  [dim]{task.split}[/]  ", end="", soft_wrap=True)
-            console.print(first_line, markup=False, soft_wrap=True)
+            split = Text(task.split, "dim")
+            console.print(f"{task.id} ", split, f" {first_line}", soft_wrap=True)
     complete = len(kept) == len(found.tasks)
     console.print(found.summary, style="bold", soft_wrap=True)
     of = "" if complete else f" of the {len(kept)} left"
-    console.print(f"sha256{of}: {tasks_sha256(kept)}", highlight=False, soft_wrap=True)
+    console.print(f"sha256{of}: {tasks_sha256(kept)}", soft_wrap=True)
     if not complete:
         raise typer.Exit(1)
 
@@ -91,7 +93,7 @@ def _that_hold(tasks: Sequence[Task]) -> list[Task]:
     for finding in findings:
         if finding.complaint:
             said = f"{finding.task.id}: {finding.complaint}"
-            console.print(said, markup=False, soft_wrap=True)
+            console.print(said, soft_wrap=True)
     solutions = [finding.solution.solved for finding in findings if finding.solution]
     broken = [not finding.program.solved for finding in findings if finding.program]
     if solutions:
@@ -114,7 +116,7 @@ def _that_are_no_problem_of(sources: Sequence[str], tasks: Sequence[Task]) -> li
     kept, same = disjoint(tasks, others)
     for task, other in same:
         said = f"{task.id}: the same problem as {other.id}"
-        console.print(said, markup=False, soft_wrap=True)
+        console.print(said, soft_wrap=True)
     console.print(
         f"{len(same)} of {len(tasks)} tasks are a problem of {', '.join(sources)}, "
         "by their words or solution.",

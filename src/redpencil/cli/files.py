@@ -33,15 +33,16 @@ def check(
 ) -> None:
     """Run one program against a file of tests; exit code 0 only when all pass."""
     import msgspec
+    from rich.text import Text
 
     from redpencil.checkers import judge
-    from redpencil.editor import load_page, page_text
+    from redpencil.checkers.testfile import read_tests
     from redpencil.repair import repair_task
     from redpencil.terminal import console
 
-    task = repair_task(_program(program), *_tests(tests, program))
-    with _files_checker(timeout) as checker:
-        verdict = judge(checker, page_text(load_page(task.program or "")), task)
+    task = repair_task(_program(program), *read_tests(tests))
+    with _files_checker(timeout, program.stem) as checker:
+        verdict = judge(checker, task.program or "", task)
     if as_json:
         fields = ("status", "passed", "total", "detail", "seconds", "rung", "inside")
         sys.stdout.buffer.write(
@@ -51,11 +52,12 @@ def check(
         colour = "green" if verdict.solved else "red"
         inside = f", {verdict.inside} judged inside" if verdict.inside else ""
         console.print(
-            f"[{colour}]{verdict.status.value.replace('_', ' ')}[/]: "
-            f"{verdict.passed} of {verdict.total} tests pass ({verdict.seconds:.2f} s{inside})"
+            Text(verdict.status.value.replace("_", " "), colour),
+            f"{verdict.passed} of {verdict.total} tests pass ({verdict.seconds:.2f} s{inside})",
+            sep=": ",
         )
         if verdict.detail:
-            console.print(verdict.detail, markup=False, soft_wrap=True)
+            console.print(verdict.detail, soft_wrap=True)
     raise typer.Exit(0 if verdict.solved else 1)
 
 
@@ -74,15 +76,16 @@ def repair(
 ) -> None:
     """Repair a program so that it passes tests, and print a diff."""
     from redpencil import terminal
-    from redpencil.editor import page_text
+    from redpencil.checkers.testfile import read_tests
+    from redpencil.editor import file_text
     from redpencil.engine.weights import load_model
     from redpencil.files import atomic_write
     from redpencil.repair import DEFAULT_PROMPT, repair_task, require_broken
     from redpencil.repair import repair as run
 
     text = _program(file)
-    task = repair_task(text, *_tests(tests, file), prompt or DEFAULT_PROMPT)
-    with _files_checker(timeout) as checker:
+    task = repair_task(text, *read_tests(tests), prompt or DEFAULT_PROMPT)
+    with _files_checker(timeout, file.stem) as checker:
         require_broken(task, checker)
         weights = load_model(model, adapter or _default_adapter(model))
         from redpencil.engine.local import LocalEngine
@@ -99,18 +102,18 @@ def repair(
             )
             for attempt in range(attempts)
         )
-        with terminal.progress("Repair", attempts) as advance:
+        with terminal.progress("Repair", attempts, terminal.errors) as advance:
             for trace in run(task, policies, checker, max_turns=max_turns):
                 advance("repaired" if trace.solved else "not yet")
     if not trace.solved:
-        terminal.console.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
+        terminal.errors.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
         raise typer.Exit(1)
-    repaired = page_text(trace.final.page)
-    terminal.console.print(terminal.diff(text, repaired, file.name))
+    repaired = file_text(trace.final.page, text)
+    terminal.show_diff(terminal.diff(text, repaired, str(file)))
     if write:
         with atomic_write(file) as target:
             target.write(repaired.encode())
-        terminal.console.print(f"Written to {file}.")
+        terminal.errors.print(f"Written to {file}.", soft_wrap=True)
 
 
 def _default_adapter(model: str) -> Path | None:
@@ -121,25 +124,19 @@ def _default_adapter(model: str) -> Path | None:
 
 
 def _program(path: Path) -> str:
-    """The text of a Python file, which may well be broken."""
+    """The text of a Python file, which may well be broken, with its byte-order mark if any."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a Python file: it is not UTF-8 text") from error
 
 
-def _tests(path: Path, program: Path) -> tuple[tuple[str, ...], str]:
-    from redpencil.checkers.testfile import read_tests
-
-    return read_tests(path, program.stem)
-
-
 @contextlib.contextmanager
-def _files_checker(timeout: float) -> Iterator[PythonChecker]:
+def _files_checker(timeout: float, module: str) -> Iterator[PythonChecker]:
     """A checker for a person's own files, which may import what is installed beside redpencil."""
     import sysconfig
 
@@ -148,4 +145,4 @@ def _files_checker(timeout: float) -> Iterator[PythonChecker]:
 
     packages = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     with Sandbox(rung_asked_for(), workers=1, packages=list(packages)) as sandbox:
-        yield PythonChecker(Limits(wall=timeout), sandbox, trusting=True)
+        yield PythonChecker(Limits(wall=timeout), sandbox, trusting=True, imported_as=module)

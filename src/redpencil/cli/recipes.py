@@ -12,13 +12,16 @@ from redpencil.errors import UsageError
 
 def recipes() -> None:
     """List the recipes that come with redpencil."""
+    from rich.text import Text
+
     from redpencil.recipes import names, read
     from redpencil.recipes.files import FOLDER
     from redpencil.terminal import console
 
     width = max(map(len, names()))
     for name in names():
-        console.print(f"{name:<{width}}  [dim]{read(name).about}[/]", soft_wrap=True)
+        about = Text(read(name).about, "dim")
+        console.print(f"{name:<{width}} ", about, soft_wrap=True)
     console.print(f"They lie in {FOLDER}; copy one to change it.", soft_wrap=True)
 
 

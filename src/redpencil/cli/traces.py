@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +170,9 @@ def rollout(options: RolloutOptions) -> None:
     ):
         traces = sample(plan, broken, play, checker, out, on_trace=on_trace)
     solved = sum(trace.solved for trace in traces)
-    terminal.console.print(f"{len(traces)} traces in {out}, {solved} of them solved.")
+    terminal.console.print(
+        f"{len(traces)} traces in {out}, {solved} of them solved.", soft_wrap=True
+    )
 
 
 def play(
@@ -183,15 +187,18 @@ def play(
     seed: Seed = 0,
 ) -> None:
     """Be the policy yourself: see what a model sees, and mend the program command by command."""
+    from rich.text import Text
+
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
     from redpencil.demos import broken_variants, donors
     from redpencil.env import EditEnv, EditRules
-    from redpencil.files import append_jsonl
+    from redpencil.files import append_jsonl, require_appendable
     from redpencil.policy import HumanPolicy
     from redpencil.rollout import Episode
     from redpencil.rollout import rollout as run
     from redpencil.tasks import load, pick
+    from redpencil.types import Trace
 
     checker = PythonChecker()
     found = load(source).tasks
@@ -202,7 +209,12 @@ def play(
     broken = next(made, None)
     if broken is None:
         raise UsageError(f"{task.id} cannot be broken so that its tests notice: take another task")
-    terminal.console.print(f"[bold]{task.id}[/]: Ctrl-D gives up.\n")
+    if out is not None:
+        require_appendable(out, Trace)
+    terminal.console.print(Text.assemble((task.id, "bold"), ": Ctrl-D gives up.\n"), soft_wrap=True)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A byte that is not text then spoils one command, not the episode.
+        sys.stdin.reconfigure(errors="replace")
     policy = HumanPolicy(terminal.show_page, terminal.ask_command)
     env = EditEnv(broken.task, checker, EditRules(max_turns=max_turns))
     (trace,) = run([Episode(env, seed, broken.corruptions)], policy)

@@ -113,7 +113,7 @@ def sft(
             f"In validation the adapter of step {report.best_step} solved most, "
             f"{report.solved_rate:.1%}: it is the one kept."
         )
-    terminal.console.print(f"The adapter is in {out / 'adapter'}.")
+    terminal.console.print(f"The adapter is in {out / 'adapter'}.", soft_wrap=True)
 
 
 def thoughts(
@@ -275,7 +275,7 @@ def rl(
         trained = train_grpo(
             programs, adapter, settings, checker, out, update, command=given_command()
         )
-    terminal.console.print(f"The adapter is in {trained}.")
+    terminal.console.print(f"The adapter is in {trained}.", soft_wrap=True)
 
 
 def _validation(

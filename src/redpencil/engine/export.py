@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from redpencil.engine.weights import load_model, require_torch, resolve_adapter
 from redpencil.errors import UsageError
+from redpencil.files import share
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -58,6 +59,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
             target = Path(temporary) / out.name
             target.mkdir()
             yield target
+            share(target)
             target.rename(out)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error

@@ -43,6 +43,9 @@ class Program:
     whole: bool = False
     """Judge every visible test inside: for tests of objects that are no plain data, by people who
     have no wish to be deceived."""
+    imported_as: str = ""
+    """Where it is given, setup and tests run in a namespace of their own, which begins as a copy of
+    the program's, and may import the program by this name."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def _prepare(program: Program, limits: Limits) -> _Prepared:
         (test.prelude, test.expressions, token if test.inside else None)
         for test in (*visible, *hidden)
     ]
-    request = marshal.dumps((text, program.setup, tests, limits.wall, limits.memory))
+    request = marshal.dumps(
+        (text, program.setup, tests, program.imported_as, limits.wall, limits.memory)
+    )
     return _Prepared(request, visible, hidden, len(program.hidden_tests), token)
 
 
@@ -150,6 +155,7 @@ class Sandbox:
         setup: str = "",
         hidden_tests: Sequence[str] = (),
         whole: bool = False,
+        imported_as: str = "",
     ) -> Verdict:
         """Run a program, then its setup, then its tests, and judge; the arguments are `Program`'s.
 
@@ -162,7 +168,8 @@ class Sandbox:
             SandboxError: this machine has no rung but `rlimits`, which was not asked for.
         """
         limits, rung = limits or Limits(), self.rung
-        prepared = _prepare(Program(program, tests, setup, hidden_tests, whole), limits)
+        asked = Program(program, tests, setup, hidden_tests, whole, imported_as)
+        prepared = _prepare(asked, limits)
         with self._worker() as worker:
             try:
                 answer: Answer | SandboxError = worker.ask(prepared.request, limits)

@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from redpencil.errors import UsageError
-from redpencil.files import append_jsonl, atomic_write, read_jsonl, write_jsonl
+from redpencil.files import append_jsonl, atomic_write, read_jsonl, share, write_jsonl
 from redpencil.recipes import Lora, Validation
 from redpencil.runs import claim_run
 from redpencil.train import ADAPTER, METRICS, processes
@@ -156,6 +156,7 @@ def save_adapter(model: Any, folder: Path, base_model: str, weights: Any = None)
             state_dict=weights,
         )
         (temporary / "README.md").unlink(missing_ok=True)
+        share(temporary)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
     except OSError as error:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     Test = tuple[CodeType | None, tuple[CodeType, ...], str | None]
     """Its prelude, its expressions, and a token where it is judged in here."""
-    Request = tuple[str, str, list[Test], float, int]
-    """Program, setup, tests, seconds, bytes of memory."""
+    Request = tuple[str, str, list[Test], str, float, int]
+    """Program, setup, tests, what they may import the program as, seconds, bytes of memory."""
 
 PROGRAM = "<program>"
 MODULE = "program"
@@ -44,7 +44,7 @@ def main(data: bytearray, descriptor: int, put_on_walls: Callable[[], None]) -> 
     """
     leave = os._exit  # bound now, before the program can put something else in its place
     request: Request = marshal.loads(data)
-    program, setup, tests, wall, memory = request
+    program, setup, tests, imported_as, wall, memory = request
     limit(resource.RLIMIT_CPU, int(wall) + 2)
     limit(resource.RLIMIT_AS, memory)
     put_on_walls()
@@ -53,7 +53,7 @@ def main(data: bytearray, descriptor: int, put_on_walls: Callable[[], None]) -> 
 
         random.seed(0)
     gc.enable()
-    answer(program, setup, tests, descriptor)
+    answer(program, setup, tests, imported_as, descriptor)
     leave(0)
 
 
@@ -66,7 +66,7 @@ def limit(resource_: int, value: int) -> None:
         resource.setrlimit(resource_, (less, less))
 
 
-def answer(program: str, setup: str, tests: list[Test], descriptor: int) -> None:
+def answer(program: str, setup: str, tests: list[Test], imported_as: str, descriptor: int) -> None:
     """Load the program, then compute what each test asks for, and write down what came of it."""
     run, evaluate, write, everything = exec, eval, os.write, BaseException
 
@@ -81,10 +81,14 @@ def answer(program: str, setup: str, tests: list[Test], descriptor: int) -> None
         except everything as error:
             return '{"raised":' + describe(error) + "}"
 
-    module = sys.modules[MODULE] = type(sys)(MODULE)
+    name = imported_as or MODULE
+    module = sys.modules[name] = type(sys)(name)
     namespace = module.__dict__
     try:
         run(compile(program, PROGRAM, "exec", dont_inherit=True), namespace)
+        if imported_as:
+            module.__file__ = f"{imported_as}.py"
+            namespace = {**namespace, "__name__": "tests", "__file__": "tests.py"}
         if setup:
             run(compile(setup, "<setup>", "exec", dont_inherit=True), namespace)
     except everything as error:

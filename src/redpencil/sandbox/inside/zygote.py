@@ -108,7 +108,7 @@ def _warm_up() -> None:
     call = compile("f([1, 'a'])", "<test>", "eval")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for _ in range(_REHEARSALS):
-        child.answer(sample, "", [(None, (call,), None)], nowhere)
+        child.answer(sample, "", [(None, (call,), None)], "", nowhere)
     os.close(nowhere)
 
 
