@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 from rich.text import Text
 
-from redpencil import pipeline, terminal
+from redpencil import pipeline, tables, terminal
 from redpencil.checkers import Checker, PythonChecker
+from redpencil.compare import Measured
 from redpencil.env import Method
 from redpencil.files import read_json, read_jsonl, write_jsonl
 from redpencil.recipes import Recipe, read
@@ -108,14 +109,14 @@ class _Run:
         return path
 
     def conclude(self, report: Path, seconds: float) -> None:
-        rows = [
-            (NAMES[label], read_json(self.folder / "eval" / label / RESULTS, Results))
-            for label in NAMES
+        measured = [
+            Measured(name, read_json(self.folder / "eval" / label / RESULTS, Results))
+            for label, name in NAMES.items()
         ]
         terminal.console.print()
-        terminal.console.print(terminal.results_table(rows))
+        terminal.show_table(tables.at_a_glance(measured))
         terminal.console.print(
-            f"\n{rows[0][1].n} broken programs of {self.recipe.eval.tasks}, for "
+            f"\n{measured[0].results.n} broken programs of {self.recipe.eval.tasks}, for "
             f"{self.recipe.model} to mend; {seconds / 60:.1f} minutes.\n"
             "Read the traces:",
             Text(str(report), "bold"),

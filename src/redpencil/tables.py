@@ -32,9 +32,29 @@ class Table:
     """The column that matters most."""
 
 
+def at_a_glance(measured: Sequence[Measured]) -> Table:
+    """What is looked at first when an evaluation has ended, in eighty columns."""
+    ks = _ks(measured)
+    shares = ["solved", "95% interval", *(f"pass@{k}" for k in ks), "malformed"]
+    return Table(
+        ["", *shares, "turns", "tokens", "seconds"],
+        [
+            [
+                one.label,
+                *_shares(one.results, ks),
+                _percent(one.results.malformed_rate),
+                _number(one.results.mean_turns, 1),
+                _number(one.results.mean_tokens),
+                _number(one.results.seconds),
+            ]
+            for one in measured
+        ],
+    )
+
+
 def results(measured: Sequence[Measured]) -> Table:
     """Share solved, and what it cost."""
-    ks = sorted({at.k for one in measured for at in one.results.pass_at if at.k > 1})
+    ks = _ks(measured)
     costs = ("turns", "tokens", "tokens per solved", "seconds per solved")
     shares = ["pass@1", "95% interval", *(f"pass@{k}" for k in ks)]
     headings = ["", "method", *shares, "programs", "traces each"]
@@ -163,14 +183,23 @@ def stretched(curve: Sequence[float], length: int) -> list[float]:
     return [*curve, *[curve[-1] if curve else 0.0] * (length - len(curve))]
 
 
-def _results_row(label: str, found: Results, ks: Sequence[int]) -> list[str]:
+def _ks(measured: Sequence[Measured]) -> list[int]:
+    """The ks above 1 of whose pass@k any evaluation knows."""
+    return sorted({at.k for one in measured for at in one.results.pass_at if at.k > 1})
+
+
+def _shares(found: Results, ks: Sequence[int]) -> list[str]:
+    """pass@1, its interval, and pass@k."""
     values = {at.k: at.value for at in found.pass_at}
+    others = (_percent(values[k]) if k in values else NONE for k in ks)
+    return [_percent(found.pass_at_1), f"{_interval(found.ci95)}%", *others]
+
+
+def _results_row(label: str, found: Results, ks: Sequence[int]) -> list[str]:
     return [
         label,
         found.method,
-        _percent(found.pass_at_1),
-        f"{_interval(found.ci95)}%",
-        *(_percent(values[k]) if k in values else NONE for k in ks),
+        *_shares(found, ks),
         str(found.n),
         str(found.samples),
         _number(found.mean_turns, 1),

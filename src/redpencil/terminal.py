@@ -26,7 +26,6 @@ from redpencil.cost import Hardware, Stage
 from redpencil.dataset import Summary
 from redpencil.evaluate import Chosen
 from redpencil.faults import Summary as FaultSummary
-from redpencil.results import Results
 from redpencil.rollout import OnTrace
 from redpencil.sandbox.trial import Trial
 from redpencil.types import Trace
@@ -106,30 +105,6 @@ def solved_progress(what: str, total: int) -> Iterator[OnTrace]:
         console.print(message, soft_wrap=True)
 
 
-def results_table(rows: Sequence[tuple[str, Results]]) -> Table:
-    """Evaluations side by side."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    ks = sorted({at.k for _, results in rows for at in results.pass_at if at.k > 1})
-    headings = ["solved", "95% interval", *(f"pass@{k}" for k in ks)]
-    for heading in (*headings, "malformed", "turns", "tokens", "seconds"):
-        table.add_column(heading, justify="right")
-    for label, results in rows:
-        low, high = results.ci95
-        values = {at.k: at.value for at in results.pass_at}
-        table.add_row(
-            label,
-            f"{results.pass_at_1:.1%}",
-            f"{low:.1%} - {high:.1%}",
-            *(f"{values[k]:.1%}" if k in values else "-" for k in ks),
-            f"{results.malformed_rate:.1%}",
-            f"{results.mean_turns:.1f}",
-            "-" if results.mean_tokens is None else f"{results.mean_tokens:.0f}",
-            f"{results.seconds:.0f}",
-        )
-    return table
-
-
 def show_remarks(chosen: Chosen) -> None:
     """What is out of the ordinary in the programs that are played."""
     for remark in chosen.remarks:
@@ -147,7 +122,8 @@ def show_table(table: tables.Table) -> None:
     if not console.is_terminal:  # into a file or a pipe whole, however wide
         shown.width = console.measure(shown, options=console.options.update(max_width=1000)).maximum
     console.print(shown, crop=False)
-    console.print(f"{table.note}\n", style="dim", soft_wrap=not console.is_terminal)
+    if table.note:
+        console.print(f"{table.note}\n", style="dim", soft_wrap=not console.is_terminal)
 
 
 def cost_table(stages: Sequence[Stage], machines: Sequence[Hardware]) -> Table:

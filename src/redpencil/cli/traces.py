@@ -138,7 +138,8 @@ class RolloutOptions(EvalOptions):
 @taking(EvalOptions)
 def evaluate(options: EvalOptions) -> None:
     """Measure how many broken programs a model repairs."""
-    from redpencil import terminal
+    from redpencil import tables, terminal
+    from redpencil.compare import Measured
     from redpencil.evaluate import evaluate as run
     from redpencil.tasks.source import counted
 
@@ -148,7 +149,7 @@ def evaluate(options: EvalOptions) -> None:
         terminal.solved_progress("Evaluate", len(broken) * plan.samples) as on_trace,
     ):
         results = run(plan, broken, play, checker, out, command=given_command(), on_trace=on_trace)
-    terminal.console.print(terminal.results_table([(plan.method, results)]))
+    terminal.show_table(tables.at_a_glance([Measured(plan.method, results)]))
     if short := results.by_end.get("cut_short"):
         terminal.console.print(
             f"{counted(short.traces, 'trace')} ended for want of room in the context; "
