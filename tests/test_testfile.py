@@ -258,17 +258,6 @@ FAILING = {
             def test_a(): assert f(1) == 9
         """,
     ),
-    "a test whose name is computed": (
-        0,
-        1,
-        """
-        import pytest
-
-        def test_a(): pass
-
-        globals()['test_' + 'b'] = lambda: 1 / 0
-        """,
-    ),
     "a session that is left": (
         0,
         3,
@@ -289,16 +278,6 @@ FAILING = {
         import pytest
 
         def test_a(): raise KeyboardInterrupt
-        """,
-    ),
-    "a module that is skipped": (
-        0,
-        1,
-        """
-        import pytest
-        pytest.importorskip('nowhere')
-
-        def test_a(): pass
         """,
     ),
     "the second of two loops": (
@@ -365,6 +344,13 @@ def test_a_test_that_the_program_skips_is_not_passed(
     program = "import pytest\n\ndef f(x):\n    pytest.skip('not today')\n"
     tests = "import pytest\nfrom shop import f\n\ndef test_f(): assert f(1) == 2\n"
     assert "the program skips it" in verdict(checker, tmp_path, program, tests).detail
+
+
+def test_what_goes_wrong_beside_the_tests_is_told(checker: PythonChecker, tmp_path: Path) -> None:
+    skipped = "import pytest\npytest.importorskip('nowhere')\n\ndef test_f(): pass\n"
+    assert "could not import 'nowhere'" in verdict(checker, tmp_path, SHOP, skipped).detail
+    hidden = "import pytest\n\ndef test_f(): pass\n\nglobals()['test_' + 'g'] = lambda: 1 / 0\n"
+    assert "test_g: ZeroDivisionError" in verdict(checker, tmp_path, SHOP, hidden).detail
 
 
 def test_names_of_the_tests_are_none_of_the_program_s(

@@ -33,6 +33,8 @@ def run_pytest(source, known):
     def skipped_by_program(report):
         return report.skipped and "<program>" in str(report.longrepr)
     def complaint(shown):
+        if isinstance(shown, tuple):  # of what is skipped: where, and why
+            return shown[-1]
         crash = getattr(shown, "reprcrash", None)
         return str(crash.message if crash else shown).strip().removeprefix("AssertionError: ")
     with open(file, "w") as written:
@@ -43,7 +45,7 @@ def run_pytest(source, known):
     code = pytest.main(options, plugins=[Reader()])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         failures.setdefault("", f"pytest ended early, with exit code {{int(code)}}")
-    for name in failures.keys() - known - {{""}}:
+    for name in failures.keys() - {{"", *known}}:
         failures.setdefault("", f"{{name}}: {{failures[name]}}")
     return failures, passed
 failures, passed = run_pytest({source!r}, {known!r})
@@ -166,7 +168,7 @@ def _pytest_tests(
             names[node.name] = None
         elif isinstance(node, ast.ClassDef):
             names.update(dict.fromkeys(_class_tests(node, classes)))
-    setup = _RUN_PYTEST.format(source=source, known=set(names))
+    setup = _RUN_PYTEST.format(source=source, known=list(names))
     return [f"run_test({name!r})" for name in names], setup
 
 
