@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from made import BROKEN, RIGHT, TESTS
 from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken, broken_variants, demonstrate
 from redpencil.sandbox import RUNG_VARIABLE, Rung
@@ -190,6 +191,15 @@ def double() -> Task:
         setup="",
         split="train",
     )
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder with a broken program, what it should be, and its tests."""
+    (tmp_path / "shop.py").write_text(BROKEN)
+    (tmp_path / "right.py").write_text(RIGHT)
+    (tmp_path / "tests.py").write_text(TESTS)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Traces made by hand, of rewards and pages."""
+"""Traces made by hand, of rewards and pages; a shop to be mended."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from redpencil.types import Edit, End, Observation, Status, Task, Trace, Turn, V
 
 VERDICT = Verdict(Status.FAILED, 0, 1, "", 0.0, "full")
 REPL = Edit("REPL", 1, "x")
+BROKEN = "def double(n):\n    return n + 1\n"
+RIGHT = "def double(n):\n    return n * 2\n"
+TESTS = "from shop import double\n\nassert double(2) == 4\nassert double(5) == 10\n"
 
 
 def task(name: str = "t") -> Task:

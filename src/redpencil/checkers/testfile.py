@@ -56,9 +56,14 @@ def run_test(name):
 """
 _COMPOUND = ast.If | ast.Try | ast.With | ast.For | ast.While
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
-_FIXTURES = frozenset(
-    f"{when}_{what}" for when in ("setup", "teardown") for what in ("module", "function")
-) | {"setUpModule", "tearDownModule"}
+_FIXTURES = [
+    "setup_module",
+    "setup_function",
+    "teardown_module",
+    "teardown_function",
+    "setUpModule",
+    "tearDownModule",
+]
 
 
 def read_tests(path: Path) -> tuple[tuple[str, ...], str]:
@@ -67,9 +72,10 @@ def read_tests(path: Path) -> tuple[tuple[str, ...], str]:
     Where every assert stands at the top level or in a plain function `test_...` without arguments,
     each is a test of its own, which the sandbox can judge from outside; so is each function that
     does more than assert, and each loop and the like around asserts, judged inside. What stands
-    between two tests runs between them. A file with fixtures, parametrize, test classes or anything
-    else of pytest's or unittest's is run by pytest, inside the sandbox, each function being one
-    test; a failure that pytest finds anywhere else fails them all.
+    before a test runs before it; what follows the last does not run. A file with fixtures,
+    parametrize, test classes or anything else of pytest's or unittest's is run by pytest, inside
+    the sandbox, each function being one test; a failure that pytest finds anywhere else fails them
+    all.
 
     Raises:
         DataError: the file is missing, is not Python, or has no tests.
@@ -111,8 +117,7 @@ def _at_top(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """The statements of a body that bind names of the same namespace, those within `if`s too."""
     for node in body:
         if isinstance(node, _COMPOUND):
-            inner = [part for part in ast.walk(node) if isinstance(part, ast.ExceptHandler)]
-            for part in (node, *inner):
+            for part in (node, *getattr(node, "handlers", ())):
                 for field in ("body", "orelse", "finalbody"):
                     yield from _at_top(getattr(part, field, ()))
         else:
