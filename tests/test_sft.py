@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +25,6 @@ from redpencil.files import read_json, read_jsonl, sha256
 from redpencil.recipes import SftRecipe, Validation
 from redpencil.runs import Run
 from redpencil.train import validation
-from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import last_checkpoint
 from redpencil.train.sft import _order, train_sft
 from redpencil.train.tokens import foreign, trace_tokens
@@ -35,73 +33,6 @@ from redpencil.types import Status, Trace, Verdict
 from trained import sft, weights
 
 CHECKER = PythonChecker()
-
-
-@pytest.mark.parametrize("padded", [slice(0, 0), slice(30, None), slice(0, 10)])
-def test_the_head_scores_only_labels_and_as_the_full_head_would(
-    tiny_model: Path, padded: slice
-) -> None:
-    model: Any = load_base(str(tiny_model), torch.float32)[0]
-    ids = torch.randint(1, 300, (2, 40))
-    shown = torch.ones_like(ids)
-    shown[0, padded] = 0
-    labels = ids.clone()
-    labels[:, :25] = -100
-    labels[0, 30:] = -100
-    full = torch.nn.functional.cross_entropy(
-        model(input_ids=ids, attention_mask=shown)
-        .logits[:, :-1]
-        .reshape(-1, model.config.vocab_size),
-        labels[:, 1:].reshape(-1),
-    )
-    full.backward()
-    wanted = {name: weight.grad.clone() for name, weight in model.named_parameters()}
-    model.zero_grad()
-    score_only_labels(model)
-    output = model(input_ids=ids, attention_mask=shown, labels=labels, fused_lm_head=True)
-    output.loss.backward()
-    assert output.loss.item() == pytest.approx(full.item(), abs=1e-5)
-    assert (output.log_probs[labels[:, 1:] == -100] == 0).all()
-    for name, weight in model.named_parameters():
-        assert torch.allclose(weight.grad, wanted[name], atol=1e-5), name
-
-
-def test_a_model_that_does_more_to_its_logits_is_refused(tiny_model: Path) -> None:
-    model: Any = load_base(str(tiny_model), torch.float32)[0]
-    model.config.final_logit_softcapping = 30.0
-    with pytest.raises(UsageError, match=r"llama models cannot.*final_logit_softcapping"):
-        score_only_labels(model)
-    model.config.final_logit_softcapping = None
-    model.lm_head.bias = torch.nn.Parameter(torch.ones(model.config.vocab_size))
-    with pytest.raises(UsageError, match="a bias"):
-        score_only_labels(model)
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_rows_score_the_same_however_they_are_padded_and_batched(
-    tiny_model: Path, at_once: bool
-) -> None:
-    model: Any = load_base(str(tiny_model), torch.float32)[0]
-    score_only_labels(model)
-    spans = [(0, 40), (9, 40), (3, 12), (0, 33), (20, 40)]
-    ids = torch.randint(1, 300, (len(spans), 40))
-    shown, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for row, (begin, end) in enumerate(spans):
-        shown[row, begin:end] = 1
-        labels[row, begin + 5 : end] = ids[row, begin + 5 : end]
-    for rows in ([0], [1, 2], [0, 1, 2, 3, 4]):
-        parts = ids[rows], shown[rows], labels[rows]
-        log_probs, entropies = score_rows(model, *parts, at_once=at_once)
-        assert (log_probs[labels[rows] == -100] == 0).all()
-        assert (entropies[labels[rows] == -100] == 0).all()
-        for place, row in enumerate(rows):
-            begin, end = spans[row]
-            alone = model(input_ids=ids[row : row + 1, begin:end]).logits[0].log_softmax(-1)
-            places = torch.arange(4, end - begin - 1)
-            wanted = alone[places, ids[row, begin + 5 : end]]
-            assert torch.allclose(log_probs[place, begin + 5 : end], wanted, atol=1e-5)
-            entropy = -(alone.exp() * alone).sum(-1)[places]
-            assert torch.allclose(entropies[place, begin + 5 : end], entropy, atol=1e-4)
 
 
 def test_sft_learns_logs_and_saves_an_adapter(

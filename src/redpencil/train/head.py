@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 from trl.trainer.utils import FusedCausalLMOutput
 
-from redpencil.engine.packed import decoder_config
+from redpencil.engine.packed import FAMILIES, decoder_config
 from redpencil.errors import UsageError
 
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -68,7 +69,8 @@ def score_rows(
     """Log-probabilities and entropies (B, T) of the labelled tokens, 0 of all others.
 
     TRL pads prompts on the left and completions on the right, all as far as the longest of a step.
-    Here the rows are padded on the right alone, as far as the longest of those scored together.
+    Here the rows are padded on the right alone, as far as the longest of those scored together, and
+    what rows begin with alike, as traces of one program do, is computed once for all of them.
 
     Args:
         model: one whose head is `score_only_labels`.
@@ -80,13 +82,19 @@ def score_rows(
     lengths = shown.sum(1)
     kept = shown.sort(dim=1, descending=True, stable=True).indices
     logps, entropies = (torch.zeros(ids.shape, device=ids.device) for _ in range(2))
-    for lot in [list(range(len(ids)))] if at_once else _of_about_one_length(lengths.tolist()):
-        rows = torch.tensor(lot, device=ids.device)
-        places = kept[rows, : int(lengths[rows].max())]
+    if at_once:
+        lots: Iterable[_Lot] = [_Lot(list(range(len(ids))), None)]
+    else:
+        lots = _lots(model, ids.gather(1, kept), labels.gather(1, kept), lengths.tolist())
+    for lot in lots:
+        rows = torch.tensor(lot.rows, device=ids.device)
+        begun = lot.beginning.get_seq_length() if lot.beginning else 0
+        places = kept[rows, begun : int(lengths[rows].max())]
         output = model(
             input_ids=ids[rows].gather(1, places),
             attention_mask=shown[rows].gather(1, places),
             labels=labels[rows].gather(1, places),
+            past_key_values=lot.beginning and _for_each(lot.beginning, len(rows)),
             fused_lm_head=True,
         )
         where = (rows[:, None], places[:, 1:])
@@ -95,15 +103,57 @@ def score_rows(
     return logps, entropies
 
 
-def _of_about_one_length(lengths: Sequence[int]) -> list[list[int]]:
-    """The places of the lengths in lots, each of which padding makes at most a quarter longer."""
+class _Lot(NamedTuple):
+    """Rows to be scored together."""
+
+    rows: list[int]
+    beginning: DynamicCache | None
+    """Keys and values of what all of them begin with, where there is such a thing."""
+
+
+def _lots(
+    model: Any, ids: torch.Tensor, labels: torch.Tensor, lengths: Sequence[int]
+) -> Iterator[_Lot]:
+    """The rows in lots of about one length; traces of one program share what they begin with.
+
+    Args:
+        ids: (B, T), padded on the right only, as `labels` (B, T) are.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row, first in enumerate((labels != -100).int().argmax(1).tolist()):
+        # The last token before the first label is each row's own: the label is read off it.
+        alike.setdefault(tuple(ids[row, : max(first - 1, 0)].tolist()), []).append(row)
+    cached = decoder_config(model).model_type in FAMILIES
+    single = []
+    for beginning, rows in alike.items():
+        if len(rows) == 1 or not beginning or not cached:
+            single += rows
+            continue
+        cache = DynamicCache()
+        model(input_ids=ids[rows[:1], : len(beginning)], past_key_values=cache, logits_to_keep=1)
+        for lot in _of_about_one_length(rows, lengths):
+            yield _Lot(lot, cache)
+    for lot in _of_about_one_length(single, lengths):
+        yield _Lot(lot, None)
+
+
+def _for_each(cache: DynamicCache, rows: int) -> DynamicCache:
+    """The cache of one row as that of so many; gradients of them all flow back into it."""
+    return DynamicCache(
+        (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))
+        for layer in cache.layers
+    )
+
+
+def _of_about_one_length(rows: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """The rows in lots, each of which padding makes at most a quarter longer."""
     lots: list[list[int]] = []
     longest = math.inf
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if lengths[place] < 0.8 * longest:
+    for row in sorted(rows, key=lengths.__getitem__, reverse=True):
+        if lengths[row] < 0.8 * longest:
             lots.append([])
-            longest = lengths[place]
-        lots[-1].append(place)
+            longest = lengths[row]
+        lots[-1].append(row)
     return lots
 
 
