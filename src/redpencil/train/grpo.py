@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
 from redpencil.checkers import Checker
 from redpencil.demos import Broken
@@ -208,6 +208,7 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
     """(B, T) of the completions scored last."""
     validator: Validator | None = None
     control: Any
+    _buffered_inputs: Any
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """What is solved of held-out programs, greedily; TRL would sample and reward."""
@@ -229,6 +230,19 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
             plain.repeat_count,
             seed=plain.seed,
         )
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """The part of a step's traces that is to be computed on next.
+
+        TRL would shuffle them first, and so tear apart the traces of one program, whose beginning
+        is computed once for those that are together.
+        """
+        parts = self.args.steps_per_generation
+        if self._step % parts == 0 or self._buffered_inputs is None:
+            sampled = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(sampled, parts)
+        prepared: dict[str, Any] = self._buffered_inputs[self._step % parts]
+        return prepared
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
