@@ -1,17 +1,17 @@
-"""The loss and gradient of a GRPO step: padded as TRL hands it over, or no more than need be.
+"""The loss and gradient of a GRPO step: as TRL hands its traces over, or no more than need be.
 
-    python benchmarks/grpo.py [--traces N] [--at-once N] [--json FILE]
+    python benchmarks/grpo.py [--programs N] [--group N] [--turns N] [--at-once N] [--json FILE]
 
 Both take the log-probabilities of the actions of the same traces, so many at once, through the
 same LoRA and the same head. The first does so as the traces come: prompts padded on the left,
 completions on the right, as far as the longest of the step. The other is what training does: each
-lot of rows is padded on the right, as far as its longest.
+lot of rows is padded on the right, as far as its longest, and what the traces of one program begin
+with is computed once. The commands are random edits of the programs.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +19,17 @@ from typing import Any, NamedTuple
 import torch
 
 from redpencil import provenance
+from redpencil.bounds import random_edits
 from redpencil.checkers import PythonChecker
-from redpencil.demos import broken_variants, demonstrate
+from redpencil.demos import broken_variants
 from redpencil.engine.weights import load_base, load_tokenizer
+from redpencil.env import EditEnv, EditRules
 from redpencil.recipes import Lora
+from redpencil.rollout import Episode, rollout
 from redpencil.tasks import load
 from redpencil.train.head import score_only_labels, score_rows
 from redpencil.train.loop import new_adapter
 from redpencil.train.tokens import trace_tokens
-from redpencil.types import Trace
 from rollout import MODEL, apart, record
 
 
@@ -46,14 +48,21 @@ class Measured(NamedTuple):
     loss: float
 
 
-def step(count: int) -> Rows:
-    """Traces of problems on board, of 1 to 5 corruptions each, padded as TRL pads a step's."""
-    tasks = load("builtin:train").tasks[: 2 * count]
-    made = demonstrate(broken_variants(tasks, 1, (1, 5), 0, PythonChecker()), PythonChecker())
-    traces = [trace for trace in made if isinstance(trace, Trace)]
+def step(programs: int, group: int, turns: int) -> Rows:
+    """Traces of so many programs on board, a group of each, padded as TRL pads a step's."""
+    checker = PythonChecker()
+    tasks = load("builtin:train").tasks[: 2 * programs]
+    broken = list(broken_variants(tasks, 1, (1, 2), 0, checker))[:programs]
+    rules = EditRules(max_turns=turns)
+    episodes = (
+        Episode(EditEnv(each.task, checker, rules), seed)
+        for each in broken
+        for seed in range(group)
+    )
+    traces = sorted(rollout(episodes, random_edits()), key=lambda trace: trace.task.id)
     tokenizer = load_tokenizer(MODEL)
-    sequences = [tokens for trace in traces for tokens in trace_tokens(trace, tokenizer)]
-    chosen = random.Random(0).sample(sequences, count)
+    chosen = [tokens for trace in traces for tokens in trace_tokens(trace, tokenizer)]
+    count = len(chosen)
     starts = [tokens.is_action.index(True) for tokens in chosen]
     longest = max(starts)
     width = max(longest - start + len(row.ids) for row, start in zip(chosen, starts, strict=True))
@@ -78,12 +87,12 @@ def as_they_come(model: Any, rows: Rows) -> torch.Tensor:
     return log_probs
 
 
-def padded_less(model: Any, rows: Rows) -> torch.Tensor:
+def as_trained(model: Any, rows: Rows) -> torch.Tensor:
     """As `redpencil rl` does it."""
     return score_rows(model, *rows, at_once=False)[0]
 
 
-CONTENDERS = {"as they come": as_they_come, "padded less": padded_less}
+CONTENDERS = {"as they come": as_they_come, "as trained": as_trained}
 
 
 def measure(name: str, work: Rows, at_once: int, threads: int) -> Measured:
@@ -117,16 +126,19 @@ def _prepared(dtype: torch.dtype) -> Any:
 def main() -> None:
     """Measure, print as ratios, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--traces", type=int, default=12)
-    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--programs", type=int, default=3)
+    parser.add_argument("--group", type=int, default=8, help="traces of each program")
+    parser.add_argument("--turns", type=int, default=6, help="most turns of a trace")
+    parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--threads", type=int, default=provenance.usable_cores())
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    work = step(arguments.traces)
+    work = step(arguments.programs, arguments.group, arguments.turns)
     lengths = work.shown.sum(1)
     print(
-        f"{provenance.machine()}; {arguments.threads} threads; {MODEL}; {arguments.traces} traces "
-        f"of {int(lengths.min())} to {int(lengths.max())} tokens, {arguments.at_once} at once; "
+        f"{provenance.machine()}; {arguments.threads} threads; {MODEL}; {len(work.ids)} traces "
+        f"of {int(lengths.min())} to {int(lengths.max())} tokens, {arguments.group} of a program, "
+        f"{arguments.at_once} at once; "
         f"{1 - work.shown.float().mean():.0%} of TRL's rows is padding"
     )
     found = {

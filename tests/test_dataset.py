@@ -143,17 +143,16 @@ def test_problems_of_other_splits_are_left_out_and_named(tmp_path: Path) -> None
     assert f"{TASKS[0].id} is other/1" in path.with_suffix(".card.md").read_text()
 
 
-def test_a_task_whose_solution_fails_is_counted(tmp_path: Path, double: Task) -> None:
+def test_a_task_whose_solution_fails_or_is_missing_is_counted(tmp_path: Path, double: Task) -> None:
     wrong = msgspec.structs.replace(double, program=None, solution="def double(n):\n    return 1\n")
+    none = msgspec.structs.replace(double, id="none", solution=None)
     right = msgspec.structs.replace(double, id="right", program=None)
     path = tmp_path / "demos.jsonl"
-    plan = plan_of([wrong, right], per_task=2)
-    card = write_demos(path, demo_set(plan, [wrong, right], (), PythonChecker()))
+    plan = plan_of([wrong, none, right], per_task=2)
+    card = write_demos(path, demo_set(plan, [wrong, none, right], (), PythonChecker()))
     assert card.summary.tasks == 1
-    assert card.summary.drops["no_solution"] == 1  # type: ignore[index]
-    with pytest.raises(
-        UsageError, match=r"no demonstration .*\(tasks whose own solution fails: 1\)"
-    ):
+    assert card.summary.drops["no_solution"] == 2  # type: ignore[index]
+    with pytest.raises(UsageError, match=r"no demonstration .*\(.*fails or is missing: 1\)"):
         write_demos(tmp_path / "none.jsonl", demo_set(plan, [wrong], (), PythonChecker()))
     assert not list(tmp_path.glob("none*"))
 

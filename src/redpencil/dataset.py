@@ -216,10 +216,9 @@ def make_demos(
         names: what local names may become, see `rename.local_names`.
 
     Raises:
-        UsageError: the task has no solution.
         SandboxError: the checker could not judge a program.
     """
-    if task.solution is not None and not judge(checker, task.solution, task).solved:
+    if task.solution is None or not judge(checker, task.solution, task).solved:
         return TaskDemos(task.id, (), {Drop.NO_SOLUTION: 1})
     breaker = Breaker(
         task,
@@ -394,7 +393,7 @@ _DROPS = {
     Drop.DUPLICATE: "draws that repeat a program of their task, but for spacing and comments",
     Drop.UNNOTICED: "draws that the tests do not notice",
     Drop.UNMENDED: "demonstrations that could not be played to a solution",
-    Drop.NO_SOLUTION: "tasks whose own solution fails",
+    Drop.NO_SOLUTION: "tasks whose own solution fails or is missing",
 }
 
 

@@ -44,7 +44,7 @@ class Drop(StrEnum):
     UNMENDED = "unmended"
     """The teacher's commands could not be played, or did not solve the task."""
     NO_SOLUTION = "no_solution"
-    """The task's own solution does not pass its tests; counted once a task."""
+    """The task has no solution, or one that does not pass its tests; counted once a task."""
 
 
 class Broken(Value, frozen=True):
