@@ -7,9 +7,8 @@ them all, in float32. Ours skips them everywhere: actions are about 15% of a tra
 
 from __future__ import annotations
 
-import math
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,8 @@ from redpencil.errors import UsageError
 
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """What a configuration calls that which some models do to the head's output."""
+_FEW = 16
+"""Tokens of padding that cost less than rows of their own."""
 TILE = 512
 """Tokens scored at once; a tile's logits are computed again in the backward pass, not kept."""
 
@@ -131,9 +132,10 @@ def _lots(
             continue
         cache = DynamicCache()
         model(input_ids=ids[rows[:1], : len(beginning)], past_key_values=cache, logits_to_keep=1)
-        for lot in _of_about_one_length(rows, lengths):
+        own = {row: lengths[row] - len(beginning) for row in rows}
+        for lot in _of_about_one_length(own):
             yield _Lot(lot, cache)
-    for lot in _of_about_one_length(single, lengths):
+    for lot in _of_about_one_length({row: lengths[row] for row in single}):
         yield _Lot(lot, None)
 
 
@@ -145,12 +147,15 @@ def _for_each(cache: DynamicCache, rows: int) -> DynamicCache:
     )
 
 
-def _of_about_one_length(rows: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """The rows in lots, each of which padding makes at most a quarter longer."""
+def _of_about_one_length(lengths: Mapping[int, int]) -> list[list[int]]:
+    """Rows, by their lengths, in lots: padding makes none longer by more than a quarter, or a few.
+
+    A lot of few tokens costs as much as one of some more.
+    """
     lots: list[list[int]] = []
-    longest = math.inf
-    for row in sorted(rows, key=lengths.__getitem__, reverse=True):
-        if lengths[row] < 0.8 * longest:
+    longest = 0
+    for row in sorted(lengths, key=lengths.__getitem__, reverse=True):
+        if not lots or longest - lengths[row] > max(longest / 5, _FEW):
             lots.append([])
             longest = lengths[row]
         lots[-1].append(row)
