@@ -108,8 +108,15 @@ def test_larger_models_and_more_work_cost_more() -> None:
     sizes = ("1b", "3b", "8b")
     family = [f"paper-llama-3.{1 if size == '8b' else 2}-{size}" for size in sizes]
     assert sorted(family, key=seconds) == family
-    sft, sampling, reference, update, _ = cost.cost(read(family[0]))
+    recipe = read(family[0])
+    grpo, work = recipe.grpo, recipe.workload
+    assert work is not None
+    assert grpo.group == 4 <= grpo.traces_per_backward
+    sft, sampling, reference, update, _ = cost.cost(recipe)
     assert sampling.tokens == reference.tokens == update.tokens
+    alone = work.first_tokens * (1 - 1 / 4)  # of the four traces of a program three have it given
+    traces = 4 * grpo.tasks_per_step * grpo.steps
+    assert sampling.tokens == traces * (cost.trace_tokens(work, work.turns) - alone)
     assert 0 < sampling.written < sampling.tokens
     assert reference.flops < update.flops
     assert sft.written == 0

@@ -10,6 +10,8 @@ step, padding, the memory of activations. How it is done:
 * Backward through frozen weights takes two operations a weight and token and not four, as only
   the inputs' gradients are wanted; LoRA's own few weights take four (Hu et al. 2021).
 * The head scores the model's own tokens only. In training it is computed twice (`train.head`).
+* What the traces of one program begin with is computed once: by the engine for all of them, in
+  training for those whose gradients are computed together.
 * Sampling keeps every sequence's keys and values: each token goes through the model once. Tokens
   shown are read many at once, at the speed of computing. Tokens written come one at a time for all
   sequences together, and each time the weights and the cache have to be read: what takes longer,
@@ -153,46 +155,59 @@ def _reinforcement(recipe: Recipe, sizes: Dimensions, work: Workload) -> list[St
     grpo = recipe.grpo
     together = grpo.tasks_per_step * grpo.group
     traces = grpo.steps * together
-    length = trace_tokens(work, work.turns)
+    tokens, pairs = _computed(work, work.turns, min(grpo.group, grpo.traces_per_backward))
     scored = work.turns * work.action_tokens
     weights, adapter = _BF16 * parameters(sizes), _adapter_bytes(recipe, sizes)
-    sampling = _sampling("GRPO: sampling", sizes, work, traces, together)
+    sampling = _sampling("GRPO: sampling", sizes, work, traces, grpo.group, together)
     held = sampling.memory + weights + adapter  # the trainer's own copy beside the sampler's
-    again = traces * forward(sizes, length, _causal(length), scored) if grpo.kl else 0.0
-    update = traces * training(sizes, length, _causal(length), scored, recipe.sft.lora.rank)
-    tokens = traces * length
+    again = traces * forward(sizes, tokens, pairs, scored) if grpo.kl else 0.0
+    update = traces * training(sizes, tokens, pairs, scored, recipe.sft.lora.rank)
     return [
         sampling._replace(memory=held),
-        Stage("GRPO: reference", tokens if grpo.kl else 0, 0, again, 0, 0, held),
-        Stage("GRPO: update", tokens, 0, update, 0, 0, held),
+        Stage("GRPO: reference", traces * tokens if grpo.kl else 0, 0, again, 0, 0, held),
+        Stage("GRPO: update", traces * tokens, 0, update, 0, 0, held),
     ]
 
 
 def _evaluation(recipe: Recipe, sizes: Dimensions, work: Workload) -> Stage:
-    return _sampling("evaluation", sizes, work, work.eval_programs * recipe.eval.samples, None)
+    samples = recipe.eval.samples
+    return _sampling("evaluation", sizes, work, work.eval_programs * samples, samples)
 
 
 def _sampling(
-    name: str, sizes: Dimensions, work: Workload, traces: int, together: int | None
+    name: str,
+    sizes: Dimensions,
+    work: Workload,
+    traces: int,
+    group: int,
+    together: int = _AT_ONCE,
 ) -> Stage:
-    """So many traces, `together` of them at a time where that is settled."""
-    at_once = min(together or _AT_ONCE, _AT_ONCE, traces)
+    """So many traces, in groups of one program each, at most `together` of them at a time."""
+    at_once = min(together, _AT_ONCE, traces)
     length = trace_tokens(work, work.turns)
+    tokens, pairs = _computed(work, work.turns, group)
     written = work.turns * work.action_tokens
     context = (work.first_tokens + length) / 2
-    flops = forward(sizes, length, _causal(length), written)
+    flops = forward(sizes, tokens, pairs, written)
     writing = forward(sizes, written, written * context, written)
     weights, cache = _BF16 * parameters(sizes), cache_bytes(sizes)
     read = written * (weights / at_once + cache * context)
     return Stage(
         name,
-        tokens=traces * length,
+        tokens=traces * tokens,
         written=traces * written,
         flops=traces * flops,
         writing_flops=traces * writing,
         read=traces * read,
         memory=weights + at_once * length * cache,
     )
+
+
+def _computed(work: Workload, turns: float, group: int) -> tuple[float, float]:
+    """Mean tokens of a trace that go through the model, and pairs of these and what they see."""
+    length, others = trace_tokens(work, turns), 1 - 1 / group
+    first = work.first_tokens
+    return length - others * first, _causal(length) - others * _causal(first)
 
 
 def _matrices(sizes: Dimensions) -> list[tuple[int, int]]:
