@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from redpencil.corrections import Plan, correct, correction_set
 from redpencil.dataset import write_demos
 from redpencil.env import EditEnv, EditRules
 from redpencil.errors import UsageError
-from redpencil.files import read_jsonl, sha256
+from redpencil.files import read_jsonl, sha256, write_jsonl
 from redpencil.policy import ScriptedPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Task, Trace
@@ -92,7 +93,7 @@ def test_they_are_written_with_a_card_and_without_what_is_measured_on(
     path = tmp_path / "corrections.jsonl"
 
     def plan(some: list[Trace]) -> Plan:
-        return Plan(traces_sha256=sha256(some), cuts=2)
+        return Plan(traces_sha256=sha256(some), against_sha256=sha256([twin]), cuts=2)
 
     made = correction_set(plan(traces), traces, [twin], CHECKER)
     card = write_demos(path, made)
@@ -107,8 +108,28 @@ def test_they_are_written_with_a_card_and_without_what_is_measured_on(
         write_demos(path, fewer)
 
 
+def test_what_must_not_be_inside_is_part_of_what_a_file_is_made_of(
+    redpencil: Callable[..., subprocess.CompletedProcess[str]], double: Task, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "failed.jsonl", [played(double, [VAIN])])
+    write_jsonl(tmp_path / "twin.jsonl", [msgspec.structs.replace(double, id="test/1")])
+    made = ("corrections", "failed.jsonl", "--out", "more.jsonl")
+    assert redpencil(*made, cwd=tmp_path).returncode == 0
+    again = redpencil(*made, "--against", "jsonl:twin.jsonl", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "something else (against_sha256: " in " ".join(again.stderr.split())
+
+
+def test_a_task_without_a_solution_is_counted(double: Task, tmp_path: Path) -> None:
+    unsolved = msgspec.structs.replace(double, id="unsolved", solution=None)
+    traces = [played(unsolved, [VAIN]), played(double, [VAIN])]
+    plan = Plan(traces_sha256="", against_sha256="")
+    card = write_demos(tmp_path / "c.jsonl", correction_set(plan, traces, (), CHECKER))
+    assert (card.summary.tasks, card.summary.drops["no_solution"]) == (1, 1)  # type: ignore[index]
+
+
 def test_only_editing_that_failed_is_corrected(double: Task) -> None:
-    plan = Plan(traces_sha256="")
+    plan = Plan(traces_sha256="", against_sha256="")
     answer = msgspec.structs.replace(played(double, [VAIN]), method="direct")
     with pytest.raises(UsageError, match="editing alone can be corrected, not direct"):
         correction_set(plan, [answer], (), CHECKER)

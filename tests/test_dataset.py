@@ -95,8 +95,10 @@ def test_the_card_counts(made: Path) -> None:
     distances = [edit_distance(t.task.program or "", t.task.solution or "") for t in traces]
     assert summary.mean_edit_distance == pytest.approx(sum(distances) / len(traces), abs=0.01)
     assert card.sha256 == hashlib.sha256(made.read_bytes()).hexdigest()
-    shown = sum(len(turn.observation.text) for trace in traces for turn in trace.turns)
-    assert summary.characters == shown + summary.action_characters
+    turns = [turn for trace in traces for turn in trace.turns]
+    said = sum(len(turn.action) + 1 for turn in turns)
+    assert summary.characters == said + sum(len(turn.observation.text) for turn in turns)
+    assert summary.action_characters == said
     programs = {(trace.task.id, normalised(trace.task.program or "")) for trace in traces}
     assert len(programs) == len(traces)
     text = made.with_suffix(".card.md").read_text()
@@ -143,15 +145,27 @@ def test_problems_of_other_splits_are_left_out_and_named(tmp_path: Path) -> None
     assert f"{TASKS[0].id} is other/1" in path.with_suffix(".card.md").read_text()
 
 
+def test_a_command_that_is_given_is_nothing_to_learn(tmp_path: Path) -> None:
+    path = tmp_path / "demos.jsonl"
+    plan = plan_of(TASKS[:3], per_task=2, stumbles=0.5)
+    card = write_demos(path, demo_set(plan, TASKS[:3], (), PythonChecker()))
+    turns = [turn for trace in read_jsonl(path, Trace) for turn in trace.turns]
+    assert any(turn.given for turn in turns)
+    learned = sum(len(turn.action) + 1 for turn in turns if not turn.given)
+    assert card.summary.action_characters == learned
+
+
 def test_a_task_whose_solution_fails_or_is_missing_is_counted(tmp_path: Path, double: Task) -> None:
     wrong = msgspec.structs.replace(double, program=None, solution="def double(n):\n    return 1\n")
     none = msgspec.structs.replace(double, id="none", solution=None)
+    other = msgspec.structs.replace(double, id="other", program=None, solution="print 1\n")
     right = msgspec.structs.replace(double, id="right", program=None)
     path = tmp_path / "demos.jsonl"
-    plan = plan_of([wrong, none, right], per_task=2)
-    card = write_demos(path, demo_set(plan, [wrong, none, right], (), PythonChecker()))
+    tasks = [wrong, none, other, right]
+    plan = plan_of(tasks, per_task=2, renamed=1.0)
+    card = write_demos(path, demo_set(plan, tasks, (), PythonChecker()))
     assert card.summary.tasks == 1
-    assert card.summary.drops["no_solution"] == 2  # type: ignore[index]
+    assert card.summary.drops["no_solution"] == 3  # type: ignore[index]
     with pytest.raises(UsageError, match=r"no demonstration .*\(.*fails or is missing: 1\)"):
         write_demos(tmp_path / "none.jsonl", demo_set(plan, [wrong], (), PythonChecker()))
     assert not list(tmp_path.glob("none*"))

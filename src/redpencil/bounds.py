@@ -12,11 +12,15 @@ from redpencil.types import Edit, Observation, Page, Task
 
 
 def oracle() -> FunctionPolicy:
-    """Writes what the solution has and the page has not, line by line: the ceiling.
+    """Writes what the solution has and the page has not, line by line, to the end: the ceiling.
 
     An episode raises UsageError where the task has no solution.
     """
-    return FunctionPolicy(lambda task, seed: Teacher(Broken(task, (), ()), "direct"), "oracle")
+
+    def opening(task: Task, seed: int) -> Answer:
+        return Teacher(Broken(task, (), ()), "direct", thorough=True)
+
+    return FunctionPolicy(opening, "oracle")
 
 
 def random_edits() -> FunctionPolicy:

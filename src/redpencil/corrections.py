@@ -31,6 +31,8 @@ class Plan(Value, frozen=True, kw_only=True):
 
     traces_sha256: str
     """Of what the model did."""
+    against_sha256: str
+    """Of the tasks that must not be inside."""
     cuts: Count = 1
     """Most corrections of a trace."""
     history: bool = True
@@ -79,6 +81,8 @@ def correction_set(
 
 
 def _of_task(traces: Sequence[Trace], plan: Plan, checker: Checker) -> TaskDemos:
+    if traces[0].task.solution is None:
+        return TaskDemos(traces[0].task.id, (), {Drop.NO_SOLUTION: 1})
     made: list[Trace] = []
     drops: Counter[Drop] = Counter()
     rules = EditRules(history=plan.history)

@@ -126,7 +126,7 @@ class Summary(Value, frozen=True):
     characters: int
     """Of all that the model would be shown, and of all that it would write."""
     action_characters: int
-    """Of these, what it would write."""
+    """Of these, what it is to learn to write: commands that are given are not."""
     tokens: int | None
     """As `characters`, in tokens; None where they were not counted."""
     shared_programs: int
@@ -177,7 +177,7 @@ class Tally:
         for turn in trace.turns:
             said = f"{turn.action}\n"
             self._characters += len(turn.observation.text) + len(said)
-            self._action_characters += len(said)
+            self._action_characters += 0 if turn.given else len(said)
             self._texts += (turn.observation.text, said)
         if len(self._texts) > _BATCH:
             self._count_texts()
@@ -273,7 +273,11 @@ def demo_set(
         },
         {task.id: task for task in kept},
         partial(
-            make_demos, plan=plan, lines=donors(kept), names=local_names(kept), checker=checker
+            make_demos,
+            plan=plan,
+            lines=donors(kept),
+            names=local_names(kept) if plan.renamed else (),
+            checker=checker,
         ),
         {task.id: other.id for task, other in overlapping},
     )

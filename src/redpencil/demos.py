@@ -227,6 +227,7 @@ class Teacher:
         seed: int = 0,
         *,
         first: Sequence[str] = (),
+        thorough: bool = False,
     ) -> None:
         """Make a teacher for one episode.
 
@@ -236,6 +237,7 @@ class Teacher:
             stumbles: the chance of a stumble in each turn before the tests pass.
             first: commands of somebody else's that are given before the teacher takes over, who
                 then mends in the direct order what is left.
+            thorough: goes on while there is anything to write, though the visible tests pass.
 
         Raises:
             UsageError: it came broken, and the task has no solution.
@@ -246,17 +248,19 @@ class Teacher:
         self._first = list(first)
         self._direct = order == "direct" or not broken.mending or bool(first)
         self._stumbles = stumbles
+        self._thorough = thorough
         self._todo = None if self._direct else list(broken.mending)
         """What is left to write; None where that has to be seen from the page."""
         self._rng = random.Random(f"{seed}:{broken.task.id}:{broken.task.program}")
 
     def __call__(self, observation: Observation) -> Action:
-        """The next command: EXIT as soon as the visible tests pass, before the last edit or not."""
+        """The next command: EXIT as soon as the visible tests pass, unless it is thorough."""
         if self._first:
             return Action(self._first.pop(0), given=True)
         if self._todo is None:
             self._todo = difference(observation.page, self._solution)
-        if observation.text.endswith(f"\n{PASS_MESSAGE}\n") or not self._todo:
+        passed = observation.text.endswith(f"\n{PASS_MESSAGE}\n")
+        if not self._todo or (passed and not self._thorough):
             return Action(editor.format_edit(Edit("EXIT")))
         if observation.page and self._rng.random() < self._stumbles:
             return self._stumble(observation.page, self._todo)
@@ -355,7 +359,7 @@ def demonstration(trace: Trace) -> Trace | Drop:
         raise SandboxError(trace.error)
     edited = len(trace.turns) > 1 or trace.method != "coe"
     failed = any(turn.error for turn in trace.turns if not turn.given)
-    if not edited or failed or not trace.solved or trace.end != "exit":
+    if not edited or failed or not trace.solved or trace.end not in ("exit", "solved"):
         return Drop.UNMENDED
     turns = (
         msgspec.structs.replace(turn, verdict=msgspec.structs.replace(turn.verdict, seconds=0.0))

@@ -40,8 +40,14 @@ def renamed(task: Task, names: Sequence[str], rng: Random) -> Task:
 
 
 def _locals(task: Task) -> set[str]:
-    """The names of a solution that can be others without anybody else noticing."""
-    tree = ast.parse(task.solution or "")
+    """The names of a solution that can be others without anybody else noticing.
+
+    None of one that is not Python, which its own tests will tell.
+    """
+    try:
+        tree = ast.parse(task.solution or "")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
     bound: set[str] = set()
     fixed = {*dir(builtins), "self", "cls"}
     fixed.update(_WORD.findall(" ".join((task.setup, *task.tests, *task.hidden_tests))))

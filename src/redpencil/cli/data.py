@@ -216,13 +216,14 @@ def corrections(options: CorrectionOptions) -> None:
     from redpencil.corrections import Plan, correction_set
     from redpencil.files import read_jsonl, sha256
     from redpencil.sandbox import Limits
-    from redpencil.tasks import load
+    from redpencil.tasks import load, tasks_sha256
     from redpencil.types import Trace
 
     traces = [trace for path in options.traces for trace in read_jsonl(path, Trace)]
     others = [task for source in options.against or () for task in load(source).tasks]
     plan = Plan(
         traces_sha256=sha256(traces),
+        against_sha256=tasks_sha256(others),
         cuts=options.cuts,
         history=options.history,
         timeout=options.timeout,
