@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,10 @@ def test_trainings_are_found_wherever_they_are(
         "rl: mean reward of a trace",
     ]
     assert [curve.label for curve in curves] == learned
+    shutil.copytree(tmp_path / "mine" / "eval", tmp_path / "mine" / "sft" / "eval")
+    entries, (curve,) = from_folder(tmp_path / "mine" / "sft")
+    assert ([entry.label for entry in entries], curve.label) == (["eval"], learned[0])
+    shutil.rmtree(tmp_path / "mine" / "sft" / "eval")
     named = [tmp_path / "mine" / name for name in ("eval", "sft", "rl")]
     entries, curves = from_folders(named)
     assert [entry.label for entry in entries] == ["eval"]

@@ -24,6 +24,13 @@ RIGHT = "def f(x):\n    return x + 1\n"
 QUICK = Limits(wall=0.5)
 
 
+def test_tests_that_draw_at_random_draw_the_same_in_every_run() -> None:
+    setup = "from random import randrange"
+    tests = ["assert f(randrange(10**9)) == 0"]
+    details = {run("def f(x):\n    return x\n", tests, setup=setup).detail for _ in range(3)}
+    assert len(details) == 1
+
+
 def test_a_right_program_passes() -> None:
     verdict = run(RIGHT, TESTS, hidden_tests=["assert f(0) == 1"])
     assert verdict.status is Status.PASSED

@@ -260,6 +260,7 @@ def test_whatever_a_definition_depends_on_comes_along(tmp_path: Path) -> None:
         (tmp_path / folder / "broken.py").write_text("def (")
         if mark:
             (tmp_path / folder / mark).write_text("")
+    (tmp_path / ".#shapes.py").symlink_to("nobody@nowhere")
     found = load(f"doctest:{tmp_path}")
     (task,) = found.tasks
     assert task.prompt == "The area, at most the limit."

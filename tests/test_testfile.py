@@ -11,8 +11,8 @@ import pytest
 
 from redpencil.checkers import PythonChecker
 from redpencil.checkers.testfile import read_tests
-from redpencil.errors import DataError
-from redpencil.repair import repair_task
+from redpencil.errors import DataError, UsageError
+from redpencil.repair import repair_task, require_broken
 from redpencil.sandbox import Limits, Sandbox, rung_asked_for
 from redpencil.types import Verdict
 
@@ -87,6 +87,29 @@ PASSING = {
 
         def test_f():
             assert twice(3) == f(3)
+        """,
+    ),
+    "a file that is run as a script too": (
+        SHOP,
+        """
+        def test_f():
+            assert f(1) == 2
+
+        test_f()
+        """,
+    ),
+    "tests called by name": (
+        SHOP,
+        """
+        def test_a():
+            assert f(1) == 2
+
+        def test_b():
+            test_a()
+            assert f(2) == 4
+
+        for test in (test_a, test_b):
+            test()
         """,
     ),
     "an import in a test": (
@@ -351,6 +374,16 @@ def test_what_goes_wrong_beside_the_tests_is_told(checker: PythonChecker, tmp_pa
     assert "could not import 'nowhere'" in verdict(checker, tmp_path, SHOP, skipped).detail
     hidden = "import pytest\n\ndef test_f(): pass\n\nglobals()['test_' + 'g'] = lambda: 1 / 0\n"
     assert "test_g: ZeroDivisionError" in verdict(checker, tmp_path, SHOP, hidden).detail
+
+
+def test_a_module_that_is_missing_is_told_before_any_test(
+    checker: PythonChecker, tmp_path: Path
+) -> None:
+    tests = "import pytest, nowhere\n\ndef test_f(): pass\n"
+    assert verdict(checker, tmp_path, SHOP, tests).detail.startswith("ModuleNotFoundError")
+    path = tmp_path / "test_shop.py"
+    with pytest.raises(UsageError, match="cannot run: ModuleNotFoundError"):
+        require_broken(repair_task(SHOP, *read_tests(path)), checker)
 
 
 def test_names_of_the_tests_are_none_of_the_program_s(

@@ -11,7 +11,9 @@ Lines count from 1. Content is taken to the letter, indentation and trailing spa
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -36,10 +38,15 @@ def load_page(text: str) -> Page:
     """The page of a program's text: line ends and tabs are normalised here, and nowhere else.
 
     CRLF and CR become LF, tabs of the indentation become four spaces each, line ends at the end
-    of the text are dropped, as is a byte-order mark.
+    of the text are dropped, as is a byte-order mark. A line that begins within a string has no
+    indentation.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
-    return tuple(_untab(line) for line in text.split("\n")) if text else ()
+    if not text:
+        return ()
+    lines = text.split("\n")
+    kept = _begun_in_strings(text) if "\t" in text else ()
+    return tuple(line if number in kept else _untab(line) for number, line in enumerate(lines, 1))
 
 
 def page_text(page: Page) -> str:
@@ -241,6 +248,24 @@ def _parse_line(command: str, number: str) -> int:
     if len(number) > _MAX_LINE_DIGITS or number.startswith("0"):
         raise ParseError(f"not a line number: {_quote(number)}")
     return int(number)
+
+
+def _begun_in_strings(text: str) -> set[int]:
+    """The numbers of the lines that begin within a string, as far as the text can be read."""
+    inside: set[int] = set()
+    opened: list[int] = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            match tokenize.tok_name[token.type]:
+                case "STRING":
+                    inside.update(range(token.start[0] + 1, token.end[0] + 1))
+                case "FSTRING_START" | "TSTRING_START":
+                    opened.append(token.start[0])
+                case "FSTRING_END" | "TSTRING_END":
+                    inside.update(range(opened.pop() + 1, token.end[0] + 1))
+    except (tokenize.TokenError, SyntaxError):
+        pass  # of a broken program what could be read
+    return inside
 
 
 def _untab(line: str) -> str:

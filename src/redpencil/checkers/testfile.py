@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from redpencil.errors import DataError, MissingDependency
@@ -17,7 +17,7 @@ from redpencil.files import read_python
 _RUN_PYTEST = """
 def run_pytest(source, known):
     import os, sys, pytest
-    failures, passed, file = {{}}, set(), "test_program.py"
+    failures, passed, missing, file = {{}}, set(), [], "test_program.py"
     class Reader:
         def pytest_runtest_logreport(self, report):
             name = report.nodeid.split("::", 1)[1].split("[")[0]
@@ -27,6 +27,10 @@ def run_pytest(source, known):
                 failures.setdefault(name, "the program skips it")
             elif report.skipped or report.when == "call":
                 passed.add(name)
+        def pytest_exception_interact(self, call, report):
+            cause = call.excinfo.value.__cause__
+            if report.when == "collect" and isinstance(cause, ModuleNotFoundError):
+                missing.append(cause)
         def pytest_collectreport(self, report):
             if report.failed or report.skipped:
                 failures[""] = complaint(report.longrepr)
@@ -43,6 +47,8 @@ def run_pytest(source, known):
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     options = ["-q", "-s", "--rootdir=.", "-p", "no:cacheprovider", "-p", "no:faulthandler", file]
     code = pytest.main(options, plugins=[Reader()])
+    if missing:
+        raise missing[0]
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         failures.setdefault("", f"pytest ended early, with exit code {{int(code)}}")
     for name in failures.keys() - {{"", *known}}:
@@ -130,9 +136,14 @@ def _plain_tests(tree: ast.Module) -> tuple[list[str], str]:
     setup: list[ast.stmt] = []
     waiting: list[ast.stmt] = []
     """What has to run before the next test."""
-    for node in tree.body:
+    own = {node.name for node in tree.body if isinstance(node, _FUNCTION) and _is_test(node)}
+    body = [node for node in tree.body if not _is_call_of(node, own)]
+    named = {part.id for node in body for part in _names(node)}
+    for node in body:
         if isinstance(node, ast.FunctionDef) and _is_test(node):
             functions += _function_tests(node)
+            if node.name in named:
+                waiting.append(node)
         elif any(isinstance(part, ast.Assert) for part in _at_top([node])):
             if not tests:
                 setup, waiting = waiting, []
@@ -145,6 +156,18 @@ def _plain_tests(tree: ast.Module) -> tuple[list[str], str]:
     if functions and waiting:
         functions[0] = f"{_source(waiting)}\n{functions[0]}"
     return tests + functions, _source(setup)
+
+
+def _is_call_of(node: ast.stmt, functions: Container[str]) -> bool:
+    """Whether it only calls one of the functions, as a file does that is to be run as a script."""
+    match node:
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name), args=[], keywords=[])):
+            return name in functions
+    return False
+
+
+def _names(node: ast.stmt) -> Iterator[ast.Name]:
+    return (part for part in ast.walk(node) if isinstance(part, ast.Name))
 
 
 def _source(statements: Iterable[ast.stmt]) -> str:

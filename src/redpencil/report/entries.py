@@ -67,13 +67,14 @@ def from_folders(folders: Sequence[Path]) -> tuple[list[Entry], list[Curve]]:
     entries: list[Entry] = []
     curves: list[Curve] = []
     for name, folder in zip(names(folders), folders, strict=True):
-        if (folder / METRICS).exists():
-            curves += _curves(folder, name)
-            continue
         found, learned = from_folder(folder)
         run = not folder.is_file() and not (folder / RESULTS).exists()
         entries += [replace(one, label=f"{name}: {one.label}" if run else name) for one in found]
-        curves += [replace(curve, label=f"{name}: {curve.label}") for curve in learned]
+        if (folder / METRICS).exists():
+            learned = _curves(folder, name)
+        else:
+            learned = [replace(curve, label=f"{name}: {curve.label}") for curve in learned]
+        curves += learned
     return entries, curves
 
 
@@ -91,8 +92,6 @@ def from_folder(folder: Path) -> tuple[list[Entry], list[Curve]]:
         return [_traces_alone(folder)], []
     if (folder / RESULTS).exists():
         return [Entry(folder.resolve().name, *read_evaluation(folder))], []
-    if (folder / METRICS).exists():
-        return [], _curves(folder, folder.resolve().name)
     evaluations, trainings = (_below(folder, file) for file in (RESULTS, METRICS))
     if not evaluations and not trainings:
         raise DataError(
@@ -111,7 +110,7 @@ def from_folder(folder: Path) -> tuple[list[Entry], list[Curve]]:
 def _below(folder: Path, file: str) -> list[tuple[str, Path]]:
     """The folders at any depth that hold such a file, with names that tell them apart."""
     rank = {name: place for place, name in enumerate(NAMES)}
-    found = [path.parent for path in folder.rglob(file)]
+    found = [path.parent for path in folder.absolute().rglob(file)]
     found.sort(key=lambda path: (rank.get(path.name, len(rank)), path.name, path))
     return list(zip(names(found), found, strict=True))
 

@@ -88,8 +88,10 @@ def _prepare(program: Program, limits: Limits) -> _Prepared:
         (test.prelude, test.expressions, token if test.inside else None)
         for test in (*visible, *hidden)
     ]
+    texts = (text, program.setup, *program.tests, *program.hidden_tests)
+    seeded = any("random" in each for each in texts)
     request = marshal.dumps(
-        (text, program.setup, tests, program.imported_as, limits.wall, limits.memory)
+        (text, program.setup, tests, program.imported_as, seeded, limits.wall, limits.memory)
     )
     return _Prepared(request, visible, hidden, len(program.hidden_tests), token)
 

@@ -63,8 +63,10 @@ def _own_files(root: Path) -> list[Path]:
             continue
         seen.add(folder.resolve())
         for path in folder.iterdir():
+            if path.name.startswith("."):
+                continue
             if path.is_dir():
-                if not path.name.startswith(".") and not (path / "pyvenv.cfg").exists():
+                if not (path / "pyvenv.cfg").exists():
                     (waiting.append if path.is_symlink() else waiting.appendleft)(path)
             elif path.suffix == ".py":
                 files.append(path)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     Test = tuple[CodeType | None, tuple[CodeType, ...], str | None]
     """Its prelude, its expressions, and a token where it is judged in here."""
-    Request = tuple[str, str, list[Test], str, float, int]
-    """Program, setup, tests, what they may import the program as, seconds, bytes of memory."""
+    Request = tuple[str, str, list[Test], str, bool, float, int]
+    """Program, setup, tests, what they may import the program as, whether any of it may draw random
+    numbers, seconds, bytes of memory."""
 
 PROGRAM = "<program>"
 MODULE = "program"
@@ -44,11 +45,11 @@ def main(data: bytearray, descriptor: int, put_on_walls: Callable[[], None]) -> 
     """
     leave = os._exit  # bound now, before the program can put something else in its place
     request: Request = marshal.loads(data)
-    program, setup, tests, imported_as, wall, memory = request
+    program, setup, tests, imported_as, seeded, wall, memory = request
     limit(resource.RLIMIT_CPU, int(wall) + 2)
     limit(resource.RLIMIT_AS, memory)
     put_on_walls()
-    if "random" in program:
+    if seeded:
         import random
 
         random.seed(0)
