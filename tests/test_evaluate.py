@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import make_demos
 from redpencil.demos import Broken, broken_variants
-from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of
+from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of, model_sha256
 from redpencil.errors import SandboxError, UsageError
 from redpencil.evaluate import Plan, choose, evaluate, make_policy, others, sample
 from redpencil.files import append_jsonl
@@ -72,6 +73,29 @@ def test_an_evaluation_goes_on_with_the_programs_and_the_adapter_that_it_was_beg
     foreign = msgspec.structs.replace(trace, seed=9)
     append_jsonl(path, [foreign])
     assert sample(plan, [Broken(double, (), ())], PLAY, CHECKER, path) == [trace]
+
+
+def test_looked_at_again_results_say_how_they_were_made(
+    tmp_path: Path, double: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan("coe", "jsonl:mine", "scripted")
+    broken = [Broken(double, (), ())]
+    made = evaluate(plan, broken, PLAY, CHECKER, tmp_path, command="first")
+    written = (tmp_path / "results.json").read_bytes()
+    monkeypatch.setattr("redpencil.provenance.git_commit", lambda: "another")
+    assert evaluate(plan, broken, PLAY, CHECKER, tmp_path, command="second") == made
+    assert (tmp_path / "results.json").read_bytes() == written
+    (tmp_path / "traces.jsonl").write_bytes(b"")
+    assert evaluate(plan, broken, PLAY, CHECKER, tmp_path).git_commit == "another"
+
+
+def test_a_model_in_a_folder_is_known_by_its_weights(tiny_model: Path, tmp_path: Path) -> None:
+    assert model_sha256("smollm2-135m") is None
+    copied = shutil.copytree(tiny_model, tmp_path / "model")
+    assert model_sha256(str(copied)) == model_sha256(str(tiny_model))
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert model_sha256(str(copied)) != model_sha256(str(tiny_model))
 
 
 def test_results_say_which_adapter_they_are_of(tmp_path: Path, double: Task) -> None:

@@ -53,9 +53,20 @@ def test_the_interval_holds_the_mean_and_is_settled_by_its_seed(
 ) -> None:
     values = list(map(float, shares))
     low, high = bootstrap_interval(values, seed)
-    assert min(values) <= low <= fmean(values) + 1e-12
-    assert fmean(values) - 1e-12 <= high <= max(values)
+    assert min(values) <= low <= fmean(values) + 1e-12 or set(values) == {1}
+    assert fmean(values) - 1e-12 <= high <= max(values) or set(values) == {0}
     assert (low, high) == bootstrap_interval(values, seed)
+
+
+@pytest.mark.parametrize("n", [1, 8, 56])
+def test_nothing_solved_of_a_few_is_not_nothing_for_certain(n: int) -> None:
+    """The end of the interval is the share that would give as little in one of forty cases."""
+    low, high = bootstrap_interval([0.0] * n, 0)
+    assert low == 0
+    assert (1 - high) ** n == pytest.approx(0.025)
+    assert bootstrap_interval([1.0] * n, 0) == (pytest.approx(1 - high), 1.0)
+    one_problem = bootstrap_interval([0.0] * n, 0, ["a"] * n)
+    assert one_problem == (0.0, pytest.approx(0.975))
 
 
 def test_the_interval_is_as_wide_as_the_normal_one_where_there_are_many_tasks() -> None:

