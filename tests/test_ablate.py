@@ -67,10 +67,14 @@ def test_a_dry_run_says_what_there_is_to_run(
 def test_stages_in_a_row_are_of_editing_and_of_one_kind_of_context() -> None:
     answers = ablate.with_settings(QUICKSTART, {"demos.method": "direct"})
     with pytest.raises(UsageError, match=r"for editing alone.*one by one"):
-        pipeline.require_editing(answers)
+        pipeline.require_editing(answers, reinforced=True)
     forgetful = ablate.with_settings(QUICKSTART, {"demos.history": False})
     with pytest.raises(UsageError, match=r"`history` in \[demos\].*differ"):
         ablate.cost(forgetful, ["decoding"], [0])
+    alike = ablate.with_settings(forgetful, {"eval.rules.history": False})
+    assert ablate.variants(alike, "decoding")
+    with pytest.raises(UsageError, match=r"GRPO trains on a trace as one sequence"):
+        ablate.variants(alike, "credit")
 
 
 @pytest.fixture

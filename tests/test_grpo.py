@@ -73,6 +73,12 @@ def grpo(
     return train_grpo(variants, adapter, recipe, CHECKER, folder)
 
 
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
 def back_to_the_first_step(folder: Path) -> None:
     """What a run of two steps leaves that is killed in the second."""
     shutil.rmtree(folder / "adapter")
@@ -95,6 +101,11 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     assert rows[0]["decode_seconds"] > 0 < rows[0]["sandbox_seconds"]
     assert all(row["logprob_gap"] < ROUNDING for row in rows if "logprob_gap" in row)
     after = weights(trained)
+    files = sorted((tmp_path / "grpo").glob("checkpoint-*"))
+    shutil.rmtree(trained)
+    assert_same(weights(grpo(tiny_model, variants, start, tmp_path / "grpo")), after)
+    assert read_jsonl(tmp_path / "grpo" / "traces.jsonl", Trace) == played
+    assert sorted((tmp_path / "grpo").glob("checkpoint-*")) == files, "it had ended"
     assert any(not torch.equal(tensor, after[name]) for name, tensor in weights(start).items())
 
     torn = tmp_path / "torn"
@@ -103,10 +114,8 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     (torn / "checkpoint-2" / "trainer_state.json").unlink()  # killed while it was written
     with (torn / "traces.jsonl").open("a") as file:
         file.write('{"task": torn')
-    resumed = weights(grpo(tiny_model, variants, start, torn))
+    assert_same(weights(grpo(tiny_model, variants, start, torn)), after)
     assert len(read_jsonl(torn / "traces.jsonl", Trace)) == 8
-    for name, tensor in after.items():
-        assert torch.equal(tensor, resumed[name]), name
     run = read_json(torn / "run.json", Run)
     assert msgspec.convert(run.settings, GrpoRecipe).learning_rate == 1e-3
     assert run.inputs == {"programs": sha256(variants), "adapter": adapter_sha256(start)}

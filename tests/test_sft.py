@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,9 @@ from redpencil.engine.weights import (
 from redpencil.env import EditRules, Method
 from redpencil.errors import SandboxError, UsageError
 from redpencil.files import read_json, read_jsonl, sha256
+from redpencil.policy import ModelPolicy
 from redpencil.recipes import SftRecipe, Validation
+from redpencil.rollout import Episode, rollout
 from redpencil.runs import Run
 from redpencil.train import validation
 from redpencil.train.loop import last_checkpoint
@@ -184,9 +186,36 @@ def test_a_validation_plays_by_the_method_that_is_trained(
     assert not (tmp_path / "run.json").exists(), "what was refused is not begun"
 
 
+def test_a_validation_shows_the_kind_of_context_that_is_taught(
+    tiny_model: Path, variants: list[demos.Broken], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = EditRules(history=False)
+    taught = demos.demonstrate(variants[:2], CHECKER, rules=rules)
+    seen: list[bool] = []
+
+    def spy(episodes: Iterable[Episode], *args: ModelPolicy) -> Iterator[Trace]:
+        for trace in rollout(episodes, *args):
+            seen.append(trace.turns[0].observation.fresh or trace.turns[-1].observation.fresh)
+            yield trace
+
+    monkeypatch.setattr(validation, "rollout", spy)
+    recipe = SftRecipe(
+        model=str(tiny_model), batch=2, validation=Validation(limit=1, rules=EditRules(max_turns=2))
+    )
+    train_sft([made for made in taught if isinstance(made, Trace)], recipe, tmp_path)
+    assert all(seen)
+    assert seen
+
+
 def test_what_does_not_fit_into_the_context_is_no_training(
     tiny_model: Path, traces: list[Trace], tmp_path: Path
 ) -> None:
+    with pytest.raises(UsageError, match="there is no demonstration"):
+        train_sft([], SftRecipe(model=str(tiny_model)), tmp_path)
+    few = min(len(trace_tokens(t, load_tokenizer(str(tiny_model)))[0].ids) for t in traces)
+    short = SftRecipe(model=str(tiny_model), context=few, validation=Validation(limit=1))
+    with pytest.raises(UsageError, match="no demonstration of builtin:validation fits"):
+        train_sft(traces, short, tmp_path)
     with pytest.raises(UsageError, match="no demonstration fits"):
         train_sft(traces, SftRecipe(model=str(tiny_model), context=10), tmp_path)
     with pytest.raises(UsageError, match="less than one: raise --epochs"):

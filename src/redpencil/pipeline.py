@@ -27,11 +27,15 @@ from redpencil.train import ADAPTER
 from redpencil.types import Task, Trace
 
 
-def require_editing(recipe: Recipe) -> None:
+def require_editing(recipe: Recipe, *, reinforced: bool) -> None:
     """Make sure that a recipe's stages fit together when they are run in a row.
 
+    Args:
+        reinforced: GRPO is one of them.
+
     Raises:
-        UsageError: they are not of editing, or teach one kind of context and measure another.
+        UsageError: they are not of editing, or teach one kind of context and measure another, or
+            one that GRPO cannot train on.
     """
     if {recipe.demos.method, recipe.grpo.method} != {"coe"}:
         raise UsageError(
@@ -42,6 +46,11 @@ def require_editing(recipe: Recipe) -> None:
         raise UsageError(
             "`history` in [demos] and `rules.history` in [eval] differ: the model would be shown "
             "another context than it was taught on"
+        )
+    if reinforced and not (recipe.demos.history and recipe.grpo.rules.history):
+        raise UsageError(
+            "GRPO trains on a trace as one sequence, which has to keep its history: leave out "
+            "`history` in [demos], and `rules.history` in [grpo] and [eval]"
         )
 
 

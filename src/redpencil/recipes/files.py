@@ -48,10 +48,11 @@ def read(name: str) -> Recipe:
         recipe = msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {str(error).replace('`$.', '`')}") from error
-    for part in (recipe.demos, recipe.grpo, recipe.eval):
-        if part.corruptions[0] > part.corruptions[1]:
-            found = list(part.corruptions)
-            raise UsageError(f"{path}: corruptions are [least, most], found {found}")
+    ranges = [part.corruptions for part in (recipe.demos, recipe.grpo, recipe.eval)]
+    ranges += [part.validation.corruptions for part in (recipe.sft, recipe.grpo) if part.validation]
+    for least, most in ranges:
+        if least > most:
+            raise UsageError(f"{path}: corruptions are [least, most], found [{least}, {most}]")
     return recipe
 
 

@@ -8,9 +8,8 @@ replaces the advantages that TRL computes from one number a trace by those of a 
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +82,11 @@ def train_grpo(
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
     if recipe.vllm != "off" and recipe.method != "coe":
         raise UsageError(f"vLLM samples edits only: leave out --vllm, or --method {recipe.method}")
+    if recipe.decoding != "free" and (recipe.vllm != "off" or recipe.method != "coe"):
+        raise UsageError(
+            f"--decoding {recipe.decoding} is for edits by the local engine: leave it out, or "
+            "--vllm and --method"
+        )
     if not recipe.rules.history:
         raise UsageError("a trace is trained on as one sequence, so it has to keep its history")
     if len(variants) < recipe.tasks_per_step:
@@ -98,7 +102,7 @@ def train_grpo(
         sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
     dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
     own = processes.share(recipe.tasks_per_step, "tasks_per_step") * recipe.group
-    at_once = math.gcd(own, recipe.traces_per_backward)
+    at_once = max(n for n in range(1, recipe.traces_per_backward + 1) if own % n == 0)
     arguments = GRPOConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=at_once,
@@ -113,6 +117,7 @@ def train_grpo(
         beta=recipe.kl,
         epsilon=recipe.clip,
         temperature=recipe.temperature,
+        disable_dropout=True,  # the sampler has none
         loss_type="dapo",
         max_completion_length=recipe.context,
         per_device_eval_batch_size=recipe.group,
@@ -190,9 +195,13 @@ class _Passes(RepeatSampler):  # type: ignore[misc]
     goes on after the first pass would see the order of the first again.
     """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Told by the trainer before each pass."""
-        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
+    steps_done: Callable[[], int]
+
+    def __iter__(self) -> Iterator[int]:
+        number = self.steps_done() // (self.num_samples // self.batch_size)
+        self.generator.manual_seed(self.seed * 1_000_003 + number)
+        order: Iterator[int] = super().__iter__()
+        return order
 
 
 class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -223,13 +232,15 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> RepeatSampler:
         plain = super()._get_train_sampler(dataset)
-        return _Passes(
+        passes = _Passes(
             plain.data_source,
             plain.mini_repeat_count,
             plain.batch_size,
             plain.repeat_count,
             seed=plain.seed,
         )
+        passes.steps_done = lambda: self.state.global_step
+        return passes
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """The part of a step's traces that is to be computed on next.

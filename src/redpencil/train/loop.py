@@ -84,7 +84,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def train(trainer: Any, folder: Path) -> None:
-    """Train on from the newest checkpoint; a training that ended early stays as it ended.
+    """Train on from the newest checkpoint; a training that has ended stays as it ended.
 
     Raises:
         UsageError: the best checkpoint so far is gone.
@@ -93,9 +93,12 @@ def train(trainer: Any, folder: Path) -> None:
     if checkpoint is not None:
         _find_best(checkpoint)
         state = TrainerState.load_from_json(str(checkpoint / _STATE))
-        if _ended_early(state):
+        if _has_ended(state):
             trainer.state = state
-            trainer._load_best_model()
+            if state.best_model_checkpoint is None:
+                trainer._load_from_checkpoint(str(checkpoint))
+            else:
+                trainer._load_best_model()
             return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
@@ -120,7 +123,10 @@ def _find_best(checkpoint: Path) -> None:
             file.write(json.dumps(state, indent=2).encode())
 
 
-def _ended_early(state: TrainerState) -> bool:
+def _has_ended(state: TrainerState) -> bool:
+    """Whether all steps are taken, or validation ended it early."""
+    if state.global_step >= state.max_steps:
+        return True
     stopping: Any = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
     if stopping is None:
         return False

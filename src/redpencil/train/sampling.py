@@ -151,7 +151,7 @@ class GroupSampler:
 
 class _Row(NamedTuple):
     """Ids of a trace's first observation, and of what followed, which the mask and the
-    log-probabilities go with: 1 for each token that the model sampled.
+    log-probabilities go with: 1 for each token that the model sampled and that counts.
     """
 
     prompt: list[int]
@@ -172,17 +172,18 @@ def _row(trace: Trace, filler: int) -> _Row:
     """A trace as TRL takes it; one without a turn is a token that nobody sampled."""
     if not trace.turns:
         return _Row([filler], [filler], [0], [0.0])
+    counts = 0 if trace.end == "error" else 1  # not even a KL term is to count what a fault ended
     first, *later = trace.turns
     row = _Row(
         list(first.observation_ids),
         list(first.action_ids),
-        [1] * len(first.action_ids),
+        [counts] * len(first.action_ids),
         list(first.logprobs),
     )
     for turn in later:
         shown = len(turn.observation_ids)
         row.completion.extend(turn.observation_ids + turn.action_ids)
-        row.mask.extend([0] * shown + [1] * len(turn.action_ids))
+        row.mask.extend([0] * shown + [counts] * len(turn.action_ids))
         row.logprobs.extend([0.0] * shown + list(turn.logprobs))
     return row
 

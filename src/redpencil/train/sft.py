@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback
@@ -19,7 +20,7 @@ from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
 from redpencil.env import Method
 from redpencil.errors import UsageError
 from redpencil.files import sha256
-from redpencil.recipes import SftRecipe
+from redpencil.recipes import SftRecipe, Validation
 from redpencil.train import processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
@@ -90,6 +91,8 @@ def train_sft(
     readable = [t if t.policy == recipe.model else foreign(t) for t in traces]
     examples = [tokens for trace in readable for tokens in trace_tokens(trace, tokenizer)]
     fitting = [example for example in examples if len(example.ids) <= recipe.context]
+    if not examples:
+        raise UsageError("there is no demonstration to train on")
     if not fitting:
         raise UsageError("no demonstration fits into the context: raise `context` or make others")
     inputs = {"demonstrations": sha256(traces)}
@@ -109,7 +112,7 @@ def train_sft(
     if recipe.validation is not None:
         method = _only_method(traces)
         validator = Validator(
-            recipe.validation,
+            _as_taught(recipe.validation, traces),
             recipe.model,
             method,
             PythonChecker(),
@@ -118,6 +121,11 @@ def train_sft(
         )
         shown = [t for trace in validator.demos() for t in trace_tokens(trace, tokenizer)]
         held_out = [tokens for tokens in shown if len(tokens.ids) <= recipe.context]
+        if not held_out:
+            raise UsageError(
+                f"no demonstration of {recipe.validation.tasks} fits into the context: raise "
+                "`context` or validate on other tasks"
+            )
     arguments = SFTConfig(
         **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
         per_device_train_batch_size=processes.share(recipe.batch, "a batch of"),
@@ -175,6 +183,13 @@ def _only_method(traces: Sequence[Trace]) -> Method:
             return method  # type: ignore[no-any-return]
     found = ", ".join(sorted(methods))
     raise UsageError(f"a validation plays by one method of repair, and the traces are of: {found}")
+
+
+def _as_taught(validation: Validation, traces: Sequence[Trace]) -> Validation:
+    """The validation with the kind of context that the traces teach: all pages, or the latest."""
+    history = not any(turn.observation.fresh for trace in traces for turn in trace.turns)
+    rules = msgspec.structs.replace(validation.rules, history=history)
+    return msgspec.structs.replace(validation, rules=rules)
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]
