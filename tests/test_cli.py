@@ -261,6 +261,18 @@ def test_names_are_printed_as_they_are(
     assert f"The card is {folder}/demos.card.md." in made
 
 
+@pytest.mark.parametrize(("asked", "end"), [((), "exit"), (("--until-solved",), "solved")])
+def test_an_episode_ends_at_exit_or_when_the_tests_pass(
+    tmp_path: Path, double: Task, asked: tuple[str, ...], end: str
+) -> None:
+    write_jsonl(tmp_path / "tasks.jsonl", [double])
+    out = tmp_path / "traces.jsonl"
+    command = ["rollout", f"jsonl:{tmp_path}/tasks.jsonl", "--model", "oracle", "--out", str(out)]
+    done = CliRunner().invoke(app, [*command, "--samples", "1", *asked])
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert [trace.end for trace in read_jsonl(out, Trace)] == [end]
+
+
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_to_the_same_files(
     redpencil: Run, tmp_path: Path, stop: signal.Signals, code: int

@@ -249,7 +249,8 @@ def test_thoughts_go_on_to_their_end_and_count_by_their_last_program(
 def test_the_bounds_of_editing_need_no_model(double: Task) -> None:
     episodes = [Episode(EditEnv(double, CHECKER), seed) for seed in range(12)]
     assert all(trace.solved and trace.end == "exit" for trace in rollout(episodes, oracle()))
-    seen = msgspec.structs.replace(double, program="def double(n):\n    return {2: 4, 5: 10}.get(n)\n")
+    program = "def double(n):\n    return {2: 4, 5: 10}.get(n)\n"
+    seen = msgspec.structs.replace(double, program=program)
     (trace,) = rollout([Episode(EditEnv(seen, CHECKER))], oracle())
     assert trace.turns[0].observation.text.endswith("All tests pass.\n")
     assert trace.solved, "though the tests that it is shown pass from the beginning"

@@ -99,6 +99,13 @@ MaxTurns = Annotated[int, typer.Option(min=1, help="Most commands of an episode.
 IdleTurns = Annotated[
     int | None, typer.Option(min=1, help="End an episode after so many turns without a change.")
 ]
+UntilSolved = Annotated[
+    bool,
+    typer.Option(
+        "--until-solved",
+        help="End an episode as soon as the visible tests pass, as `repair` does, not at EXIT.",
+    ),
+]
 History = Annotated[
     bool,
     typer.Option(

@@ -35,6 +35,7 @@ from redpencil.cli.options import (
     Server,
     Source,
     Temperature,
+    UntilSolved,
     Variants,
     Workers,
     corruption_range,
@@ -86,6 +87,7 @@ class EvalOptions:
     renamed: Renamed = 0.0
     max_turns: MaxTurns = 10
     idle_turns: IdleTurns = None
+    until_solved: UntilSolved = False
     history: History = True
     workers: Workers = "local"
     seed: Seed = 0
@@ -115,6 +117,7 @@ class EvalOptions:
                 rules,
                 max_turns=self.max_turns,
                 idle_turns=self.idle_turns,
+                until_solved=self.until_solved,
                 history=self.history,
             ),
             limit=self.limit,

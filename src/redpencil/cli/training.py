@@ -22,6 +22,7 @@ from redpencil.cli.options import (
     RecipeFile,
     Renamed,
     Seed,
+    UntilSolved,
     Validate,
     ValidateEvery,
     Variants,
@@ -206,6 +207,7 @@ def rl(
     renamed: Renamed = 0.0,
     max_turns: MaxTurns = 10,
     idle_turns: IdleTurns = None,
+    until_solved: UntilSolved = False,
     against: Against = None,
     validate: Validate = None,
     validate_every: ValidateEvery = 20,
@@ -268,7 +270,9 @@ def rl(
         decoding=decoding,
         vllm=vllm,
         validation=_validation(base.validation, validate, validate_every, patience),
-        rules=msgspec.structs.replace(base.rules, max_turns=max_turns, idle_turns=idle_turns),
+        rules=msgspec.structs.replace(
+            base.rules, max_turns=max_turns, idle_turns=idle_turns, until_solved=until_solved
+        ),
         seed=seed,
     )
     with terminal.training_progress("Reinforce (GRPO)") as update:
