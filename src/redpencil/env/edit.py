@@ -83,6 +83,8 @@ class EditEnv:
             reward += rule.malformed
         elif page == self._page and not exited:
             reward += rule.noop
+        if exited and self._verdict.status is not Status.PASSED:
+            reward += rule.given_up
         if self._verdict.solved and not self._paid:
             reward += rule.solve
             self._paid = True

@@ -28,6 +28,8 @@ class RewardRule(Value, frozen=True):
     """Added to the last turn when a limit ends the episode instead of EXIT."""
     noop: float = 0.0
     """For a command that leaves the page as it was."""
+    given_up: float = 0.0
+    """For EXIT on a page that fails visible tests."""
 
 
 class EditRules(Value, frozen=True):
