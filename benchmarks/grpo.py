@@ -22,7 +22,7 @@ from redpencil import provenance
 from redpencil.bounds import random_edits
 from redpencil.checkers import PythonChecker
 from redpencil.demos import broken_variants
-from redpencil.engine.weights import load_base, load_tokenizer
+from redpencil.engine.weights import default_dtype, load_base, load_tokenizer
 from redpencil.env import EditEnv, EditRules
 from redpencil.recipes import Lora
 from redpencil.rollout import Episode, rollout
@@ -96,18 +96,19 @@ CONTENDERS = {"as they come": as_they_come, "as trained": as_trained}
 
 
 def measure(name: str, work: Rows, at_once: int, threads: int) -> Measured:
-    """Time the step in bfloat16, after a warm-up; and take its loss in float32."""
+    """Time the step in what the machine computes in, after a warm-up; its loss is in float32."""
     torch.set_num_threads(threads)
     parts = [
         Rows(*(rows[start : start + at_once] for rows in work))
         for start in range(0, len(work.ids), at_once)
     ]
-    model = _prepared(torch.bfloat16)
+    dtype = default_dtype()
+    model = _prepared(dtype)
     started = 0.0
     for number, part in enumerate((parts[0], *parts)):
         if number == 1:
             started = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = -CONTENDERS[name](model, part).sum()
         loss.backward()  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - started
@@ -126,9 +127,9 @@ def _prepared(dtype: torch.dtype) -> Any:
 def main() -> None:
     """Measure, print as ratios, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--programs", type=int, default=3)
+    parser.add_argument("--programs", type=int, default=1)
     parser.add_argument("--group", type=int, default=8, help="traces of each program")
-    parser.add_argument("--turns", type=int, default=6, help="most turns of a trace")
+    parser.add_argument("--turns", type=int, default=3, help="most turns of a trace")
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--threads", type=int, default=provenance.usable_cores())
     parser.add_argument("--json", type=Path, help="file for the numbers")
