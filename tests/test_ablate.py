@@ -67,7 +67,7 @@ def test_a_dry_run_says_what_there_is_to_run(
 def test_stages_in_a_row_are_of_editing_and_of_one_kind_of_context() -> None:
     answers = ablate.with_settings(QUICKSTART, {"demos.method": "direct"})
     with pytest.raises(UsageError, match=r"for editing alone.*one by one"):
-        pipeline.require_editing(answers, reinforced=True)
+        pipeline.require_coherent(answers, reinforced=True)
     forgetful = ablate.with_settings(QUICKSTART, {"demos.history": False})
     with pytest.raises(UsageError, match=r"`history` in \[demos\].*differ"):
         ablate.cost(forgetful, ["decoding"], [0])

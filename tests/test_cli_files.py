@@ -103,7 +103,10 @@ def test_tests_may_import_installed_packages(redpencil: Run, shop: Path) -> None
 WIDE = "    # " + "wide " * 30 + "\n"
 
 
-@pytest.mark.skipif(shutil.which("patch") is None, reason="needs patch")
+@pytest.mark.skipif(
+    shutil.which("patch") is None,
+    reason="that `patch` takes it is the promise, and it is not installed",
+)
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -93,6 +93,13 @@ def test_a_noop_costs_what_the_rule_says(double: Task) -> None:
     assert rewards(play(double, same, FIX, EXIT, rules=rules)) == [-0.1, 1.0, 0.0]
 
 
+def test_giving_up_costs_what_the_rule_says_and_being_done_nothing(double: Task) -> None:
+    rules = EditRules(reward=RewardRule(given_up=-0.5))
+    assert rewards(play(double, BREAK, EXIT)) == [0.0, 0.0]
+    assert rewards(play(double, BREAK, EXIT, rules=rules)) == [0.0, -0.5]
+    assert rewards(play(double, FIX, EXIT, rules=rules)) == [1.0, 0.0]
+
+
 def test_turns_that_change_nothing_may_end_an_episode(double: Task) -> None:
     same = "### REPL 1 >>>def double(n):"
     rules = EditRules(idle_turns=2)

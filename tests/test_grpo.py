@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 import torch
 
+from made import trace
 from redpencil import demos
 from redpencil.checkers import PythonChecker
 from redpencil.engine.local import LocalEngine
@@ -25,6 +27,7 @@ from redpencil.train import grpo as grpo_module
 from redpencil.train.grpo import train_grpo
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import mixed_precision
+from redpencil.train.sampling import _row
 from redpencil.types import Trace
 from trained import weights
 
@@ -134,6 +137,37 @@ def test_a_sampler_that_is_left_behind_shows(
     grpo(tiny_model, variants, start, tmp_path, steps=1)
     row, _ = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
     assert row["logprob_gap"] > 10 * ROUNDING
+
+
+def test_dropout_of_the_adapter_is_not_trained_through(
+    tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
+) -> None:
+    dropping = shutil.copytree(start, tmp_path / "start")
+    config = json.loads((dropping / "adapter_config.json").read_text())
+    (dropping / "adapter_config.json").write_text(json.dumps(config | {"lora_dropout": 0.5}))
+    grpo(tiny_model, variants, dropping, tmp_path / "grpo", steps=1)
+    row, _ = read_jsonl(tmp_path / "grpo" / "metrics.jsonl", dict[str, float])
+    assert row["logprob_gap"] < ROUNDING
+
+
+def test_a_pass_has_its_own_order_whichever_step_it_is_taken_up_in() -> None:
+    def order(step: int) -> list[int]:
+        passes = grpo_module._Passes(range(10), 1, 2, 1, seed=3)
+        passes.steps_done = lambda: step
+        return list(passes)
+
+    assert order(0) == order(4)
+    assert order(5) == order(9) != order(0)
+    assert sorted(order(5)) == list(range(10))
+
+
+def test_what_a_fault_ended_counts_for_no_term_of_the_loss() -> None:
+    ids: dict[str, Any] = {"observation_ids": (1, 2), "action_ids": (3,)}
+    whole = trace([0.0, 1.0])
+    turns = tuple(msgspec.structs.replace(turn, **ids) for turn in whole.turns)
+    whole = msgspec.structs.replace(whole, turns=turns)
+    assert _row(whole, 0).mask == [1, 0, 0, 1]
+    assert _row(msgspec.structs.replace(whole, end="error"), 0).mask == [0, 0, 0, 0]
 
 
 class Seen:

@@ -161,7 +161,7 @@ def variants(recipe: Recipe, axis: str) -> dict[str, Recipe]:
     """
     made = {value: with_settings(recipe, settings) for value, settings in AXES[axis].values.items()}
     for changed in made.values():
-        pipeline.require_editing(changed, reinforced=AXES[axis].stage == "grpo")
+        pipeline.require_coherent(changed, reinforced=AXES[axis].stage == "grpo")
     return made
 
 

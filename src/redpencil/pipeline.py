@@ -27,7 +27,7 @@ from redpencil.train import ADAPTER
 from redpencil.types import Task, Trace
 
 
-def require_editing(recipe: Recipe, *, reinforced: bool) -> None:
+def require_coherent(recipe: Recipe, *, reinforced: bool) -> None:
     """Make sure that a recipe's stages fit together when they are run in a row.
 
     Args:

@@ -42,7 +42,7 @@ def quickstart(folder: Path, recipe: Recipe | None = None, *, command: str = "")
 
     require_torch()
     recipe = recipe or read("quickstart")
-    pipeline.require_editing(recipe, reinforced=True)
+    pipeline.require_coherent(recipe, reinforced=True)
     run = _Run(folder, recipe, command)
     run.claim()
     started = time.perf_counter()

@@ -41,7 +41,9 @@ def as_made(value: Made, path: Path) -> Made:
     """
     before = read_json(path, dict[str, Any]) if path.exists() else {}
     names = ("command", "versions", "machine", "git_commit")
-    return msgspec.structs.replace(value, **{name: before[name] for name in names if before})
+    return msgspec.structs.replace(
+        value, **{name: before[name] for name in names if name in before}
+    )
 
 
 def claim_run(
