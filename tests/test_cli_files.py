@@ -105,7 +105,7 @@ WIDE = "    # " + "wide " * 30 + "\n"
 
 @pytest.mark.skipif(
     shutil.which("patch") is None,
-    reason="that `patch` takes it is the promise, and it is not installed",
+    reason="the promise is that `patch` takes it: install patch",
 )
 @pytest.mark.parametrize(
     ("before", "after"),

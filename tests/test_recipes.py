@@ -109,7 +109,7 @@ def test_a_seed_is_that_of_all_sections() -> None:
         ("[demos]\norder = 'up'", "Invalid enum value 'up' - at `demos.order`"),
         ("[grpo]\ncredit = 'papr'", "Invalid enum value 'papr' - at `grpo.credit`"),
         ("[eval]\ncorruptions = [3, 1]", r"corruptions are \[least, most\], found \[3, 1\]"),
-        ("[sft.validation]\ncorruptions = [3, 1]", r"corruptions are \[least, most\], found \[3, 1\]"),
+        ("[sft.validation]\ncorruptions = [2, 1]", r"are \[least, most\], found \[2, 1\]"),
         ("sft = 3", "Expected `object`, got `int` - at `sft`"),
         ("about = ", "is not TOML: .*line 2"),
     ],

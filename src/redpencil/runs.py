@@ -40,10 +40,8 @@ def as_made(value: Made, path: Path) -> Made:
         path: of the file that it was written to, if there is one.
     """
     before = read_json(path, dict[str, Any]) if path.exists() else {}
-    names = ("command", "versions", "machine", "git_commit")
-    return msgspec.structs.replace(
-        value, **{name: before[name] for name in names if name in before}
-    )
+    kept = before.keys() & {"command", "versions", "machine", "git_commit"}
+    return msgspec.structs.replace(value, **{name: before[name] for name in kept})
 
 
 def claim_run(
