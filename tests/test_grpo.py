@@ -465,7 +465,8 @@ def test_wrong_requests_say_what_to_do(variants: list[demos.Broken], tmp_path: P
     forgetful = GrpoRecipe(rules=EditRules(history=False))
     with pytest.raises(UsageError, match="it has to keep its history"):
         train_grpo(variants, tmp_path, forgetful, CHECKER, tmp_path)
+    held = GrpoRecipe(method="direct", decoding="well-formed")
     with pytest.raises(UsageError, match="--decoding well-formed is for edits"):
-        grpo(tiny_model, variants, start, tmp_path, method="direct", decoding="well-formed")
+        train_grpo(variants, tmp_path, held, CHECKER, tmp_path)
     with pytest.raises(UsageError, match="6 broken programs are fewer than a step's 7"):
         train_grpo(variants, tmp_path, GrpoRecipe(tasks_per_step=7), CHECKER, tmp_path)
