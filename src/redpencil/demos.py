@@ -207,6 +207,26 @@ def mixture(
     return [next(deck) for deck in rng.choices(decks, weights, k=count)]
 
 
+def some_intact(
+    variants: Iterable[Broken], share: float, seed: int, checker: Checker
+) -> Iterator[Broken]:
+    """Broken programs, some of them as they were before: right, so that there is nothing to mend.
+
+    Args:
+        share: the chance of each, if its task has a solution that passes every test.
+
+    Raises:
+        SandboxError: the checker could not judge a solution.
+    """
+    rng = random.Random(f"{seed}:intact")
+    for broken in variants:
+        chosen, solution = rng.random() < share, broken.task.solution
+        if chosen and solution is not None and judge(checker, solution, broken.task).solved:
+            yield Broken(msgspec.structs.replace(broken.task, program=solution), (), ())
+        else:
+            yield broken
+
+
 def _endless(group: Sequence[Broken], rng: random.Random) -> Iterator[Broken]:
     while True:
         yield from rng.sample(group, len(group))

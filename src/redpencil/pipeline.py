@@ -100,17 +100,16 @@ def reinforce(
 
         section, seed = recipe.grpo, recipe.seed + 1
         kept, _ = to_train_on(tasks, section.tasks)
-        variants = list(
-            demos.broken_variants(
-                kept,
-                section.variants,
-                section.corruptions,
-                seed,
-                checker,
-                kinds=section.kinds,
-                renamed=section.renamed,
-            )
+        broken = demos.broken_variants(
+            kept,
+            section.variants,
+            section.corruptions,
+            seed,
+            checker,
+            kinds=section.kinds,
+            renamed=section.renamed,
         )
+        variants = list(demos.some_intact(broken, section.intact, seed, checker))
         with terminal.training_progress("Reinforce (GRPO)") as update:
             train_grpo(variants, start, section, checker, folder, update, command=command)
     return folder / ADAPTER

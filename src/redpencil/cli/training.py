@@ -205,6 +205,10 @@ def rl(
     corruptions: Corruptions = "1-3",
     kinds: Kinds = "all",
     renamed: Renamed = 0.0,
+    intact: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Chance that a program is right as it is."),
+    ] = 0.0,
     max_turns: MaxTurns = 10,
     idle_turns: IdleTurns = None,
     until_solved: UntilSolved = False,
@@ -221,7 +225,7 @@ def rl(
     """Train an adapter further by GRPO with rewards per turn."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants, mixture
+    from redpencil.demos import broken_variants, mixture, some_intact
     from redpencil.engine.weights import require_torch
     from redpencil.recipes import GrpoSection, read
     from redpencil.tasks import load, to_train_on
@@ -249,6 +253,7 @@ def rl(
     programs = groups[0]
     if len(groups) > 1:
         programs = mixture(groups, shares, steps * tasks_per_step, seed)
+    programs = list(some_intact(programs, intact, seed, checker))
     base = read(recipe).grpo if recipe else GrpoSection()
     settings = msgspec.structs.replace(
         base,
@@ -257,6 +262,7 @@ def rl(
         corruptions=counts,
         kinds=kinds,
         renamed=renamed,
+        intact=intact,
         model=model,
         method=method,
         steps=steps,

@@ -110,6 +110,8 @@ class GrpoSection(GrpoRecipe, frozen=True):
     kinds: Kinds = "all"
     renamed: Share = 0.0
     """The chance that a solution gets other local names before it is broken."""
+    intact: Share = 0.0
+    """The chance that a program is not broken after all, so that EXIT stays learned."""
 
 
 class EvalSection(Value, frozen=True):
