@@ -170,7 +170,7 @@ def test_memory_is_taken_for_live_tokens_of_rows_in_use_only(engine: LocalEngine
     def blocks() -> list[int]:
         """The rows of each block."""
         cache = engine._contexts._cache  # type: ignore[attr-defined]
-        return [len(block) for block in cache.keys[0]]
+        return [block.shape[1] for block in cache.blocks[0]]
 
     converse(engine, [["x = 1\n" * 150]])
     assert blocks() == []

@@ -224,7 +224,7 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
     else:
         adapter = None if plan.adapter is None else Path(plan.adapter)
         weights = load_model(plan.base_model, adapter, dtype_of(plan.dtype))
-        from redpencil.engine.packed import decoder_config
+        from redpencil.engine.cache import decoder_config
 
         room = getattr(decoder_config(weights[0]), "max_position_embeddings", None)
         if room is not None and plan.context > max(room, CONTEXT):

@@ -19,11 +19,12 @@ import psutil
 import torch
 
 from redpencil.engine import Capability, Sample, Sampling
+from redpencil.engine.cache import bytes_per_token, decoder_config
 from redpencil.engine.chat import encode, first_message, next_message
 from redpencil.engine.draw import Drawn, draw
 from redpencil.engine.general import GeneralModel
 from redpencil.engine.grammar import Grammars, forbid
-from redpencil.engine.packed import FAMILIES, PackedModel, bytes_per_token, decoder_config
+from redpencil.engine.packed import FAMILIES, PackedModel
 from redpencil.errors import EngineError, UsageError
 
 if TYPE_CHECKING:

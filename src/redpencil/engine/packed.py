@@ -1,24 +1,26 @@
 """A transformers model with its KV cache outside, for many sequences at once.
 
 Every linear layer runs on packed tokens of shape (1, T), whichever sequences they belong to, so
-nothing is padded; attention alone is told apart by sequence.
+nothing is padded; attention alone is told apart by sequence. What several sequences begin with is
+attended to by all their queries in one product, and joined with what each has of its own.
 
-Dimension suffixes: R rows of the cache, N neighbouring rows, T packed tokens, H key-value heads,
-G query heads a key-value head, D head size, S positions of a sequence, V vocabulary.
+Dimension suffixes: R rows of the cache, N tokens of as many rows, T packed tokens, H key-value
+heads, G query heads a key-value head, Q query heads, D head size, S positions, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from redpencil.engine.cache import BLOCK, Beginning, Cache, Chunk, Ones
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,12 +28,10 @@ if TYPE_CHECKING:
 ATTENTION = "redpencil_packed"
 FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma3_text"})
 """Model types whose logits are the head's output, and whose attention is full or by window."""
-BLOCK = 256
-"""Positions of one block of the cache."""
 _FEW = range(5, 49)
 """So many tokens are better multiplied from the right: two to three times as fast in float32."""
-_GAP = 2
-"""So many idle rows between two are computed along rather than told apart."""
+_IDLE = 2048
+"""So many positions of idle rows between two are computed along rather than told apart."""
 
 
 class PackedModel:
@@ -46,27 +46,27 @@ class PackedModel:
             for module in model.modules():
                 if type(module) is torch.nn.Linear:
                     module.__class__ = _Linear
-        self.lengths = [0] * rows
+        self._cache = Cache(model, rows)
+
+    @property
+    def lengths(self) -> list[int]:
         """Positions computed of each row."""
-        self._cache = _Cache(model, rows)
+        return self._cache.lengths
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Make the first `length` positions of one row those of another too."""
-        self._cache.grow(target + 1, length)
         self._cache.copy(source, target, length)
-        self.lengths[target] = length
 
     def clear(self, row: int) -> None:
         """Forget a row."""
-        self.lengths[row] = 0
-        self._cache.shrink(max(self.lengths))
+        self._cache.clear(row)
 
     def forward(self, rows: Sequence[int], chunks: Sequence[Sequence[int]]) -> torch.Tensor:
         """Append each chunk to its row; logits (N, V) in float32 after each chunk's last token."""
         starts = [self.lengths[row] for row in rows]
         counts = [len(chunk) for chunk in chunks]
         step = _Step(self._cache, list(rows), starts, counts)
-        self._cache.grow(max(rows) + 1, max(step.ends))
+        self._cache.reserve(rows, step.ends)
         ids_T = torch.tensor([token for chunk in chunks for token in chunk])
         hidden_TE = self.model.model(
             input_ids=ids_T[None].to(self._cache.device),
@@ -92,47 +92,46 @@ class _Linear(torch.nn.Linear):
         return shaped if self.bias is None else shaped + self.bias
 
 
-def decoder_config(model: PreTrainedModel) -> Any:
-    """What a model's configuration says of its text, which some keep apart from that of images."""
-    return model.config.get_text_config(decoder=True)
+class _One(NamedTuple):
+    """A row that goes on by one token."""
 
-
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Memory that one position of one sequence takes."""
-    layers: int = decoder_config(model).num_hidden_layers
-    return 2 * layers * _heads(model) * _head_size(model) * int(model.dtype.itemsize)
+    row: int
+    token: int
+    """Where it is among the packed."""
+    own: int
+    """Its position after the row's beginning."""
+    position: int
 
 
 class _Run(NamedTuple):
     """Neighbouring rows that each go on by one token."""
 
-    first: int
-    last: int
-    """One past the last row."""
-    blocks: int
-    """How many blocks of the cache the longest of them reaches into."""
+    rows: slice
+    longest: int
+    """How many positions after its beginning the longest of them has."""
     tokens: torch.Tensor
     """Where their tokens are among the packed."""
     places: torch.Tensor
     """Where their rows are in the run."""
     ends: torch.Tensor
-    """(N,) position of each row's token."""
+    """(N,) position of each row's token after its beginning."""
 
 
-class _Chunk(NamedTuple):
-    """Several tokens of one row."""
+class _Together(NamedTuple):
+    """Rows with the same beginning that each go on by one token."""
 
-    row: int
-    tokens: slice
-    start: int
-    end: int
+    beginning: Beginning
+    tokens: torch.Tensor
+    """Where their tokens are among the packed."""
+    positions: torch.Tensor
+    """(N,)"""
 
 
 @dataclass
 class _Step:
     """Where the packed tokens of one forward pass belong."""
 
-    cache: _Cache
+    cache: Cache
     rows: list[int]
     starts: list[int]
     counts: list[int]
@@ -145,55 +144,74 @@ class _Step:
     @cached_property
     def positions_T(self) -> torch.Tensor:
         spans = zip(self.starts, self.ends, strict=True)
-        positions = [position for start, end in spans for position in range(start, end)]
-        return torch.tensor(positions, device=self.cache.device)
+        return self._tensor(position for start, end in spans for position in range(start, end))
 
     @cached_property
     def last(self) -> torch.Tensor:
         """Index of each chunk's last token among the packed."""
-        return torch.tensor(self.counts, device=self.cache.device).cumsum(0) - 1
+        return self._tensor(self.counts).cumsum(0) - 1
 
     @cached_property
-    def ones(self) -> list[tuple[int, int, int]]:
-        """Token, row and position where a row goes on by one token."""
+    def ones(self) -> list[_One]:
         steps = zip(self.last.tolist(), self.rows, self.starts, self.counts, strict=True)
-        return [(token, row, start) for token, row, start, count in steps if count == 1]
+        return [
+            _One(row, token, start - self.cache.begun(row), start)
+            for token, row, start, count in steps
+            if count == 1
+        ]
 
     @cached_property
-    def places(self) -> list[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Of rows that go on by one token, for each block: the tokens, their rows and offsets."""
+    def places(self) -> list[Ones]:
         places = []
-        for block in sorted({start // BLOCK for _, _, start in self.ones}):
-            inside = [one for one in self.ones if one[2] // BLOCK == block]
-            tokens, rows, starts = torch.tensor(inside, device=self.cache.device).unbind(1)
-            places.append((block, tokens, rows, starts % BLOCK))
+        for block in sorted({one.own // BLOCK for one in self.ones}):
+            inside = [one for one in self.ones if one.own // BLOCK == block]
+            tokens, rows, own = (
+                self._tensor(values)
+                for values in zip(*((one.token, one.row, one.own) for one in inside), strict=True)
+            )
+            places.append(Ones(block, tokens, rows, own % BLOCK))
         return places
 
     @cached_property
     def runs(self) -> list[_Run]:
-        ones = sorted((row, token, start) for token, row, start in self.ones)
-        groups: list[list[tuple[int, int, int]]] = []
-        for one in ones:
-            if groups and one[0] - groups[-1][-1][0] <= _GAP + 1:
+        longest = max((one.own for one in self.ones), default=0) + 1
+        groups: list[list[_One]] = []
+        for one in sorted(self.ones):
+            if groups and (one.row - groups[-1][-1].row - 1) * longest <= _IDLE:
                 groups[-1].append(one)
             else:
                 groups.append([one])
         return [self._run(group) for group in groups]
 
-    def _run(self, group: list[tuple[int, int, int]]) -> _Run:
-        rows, tokens, starts = torch.tensor(group, device=self.cache.device).unbind(1)
-        first, last = group[0][0], group[-1][0] + 1
-        ends = starts.new_zeros(last - first)
-        ends[rows - first] = starts
-        blocks = max(start for _, _, start in group) // BLOCK + 1
-        return _Run(first, last, blocks, tokens, rows - first, ends)
+    def _run(self, group: list[_One]) -> _Run:
+        first, last = group[0].row, group[-1].row + 1
+        places = self._tensor(one.row - first for one in group)
+        ends = places.new_zeros(last - first)
+        ends[places] = self._tensor(one.own for one in group)
+        longest = max(one.own for one in group) + 1
+        tokens = self._tensor(one.token for one in group)
+        return _Run(slice(first, last), longest, tokens, places, ends)
 
     @cached_property
-    def chunks(self) -> list[_Chunk]:
+    def together(self) -> list[_Together]:
+        groups: dict[int, list[_One]] = {}
+        for one in self.ones:
+            if (beginning := self.cache.beginnings[one.row]) is not None:
+                groups.setdefault(id(beginning), []).append(one)
+        found = []
+        for group in groups.values():
+            beginning = self.cache.beginnings[group[0].row]
+            assert beginning is not None
+            tokens = self._tensor(one.token for one in group)
+            found.append(_Together(beginning, tokens, self._tensor(one.position for one in group)))
+        return found
+
+    @cached_property
+    def chunks(self) -> list[Chunk]:
         chunks, token = [], 0
         for row, start, count in zip(self.rows, self.starts, self.counts, strict=True):
             if count > 1:
-                chunks.append(_Chunk(row, slice(token, token + count), start, start + count))
+                chunks.append(Chunk(row, slice(token, token + count), start, start + count))
             token += count
         return chunks
 
@@ -201,93 +219,41 @@ class _Step:
         """(N, 1, 1, S): what is added to the scores of a run's tokens."""
         if ("run", index, window) not in self.masks:
             run = self.runs[index]
-            places = torch.arange(run.blocks * BLOCK, device=self.cache.device)
-            mask = self._mask(run.ends, places, window)
+            mask = self._mask(run.ends, run.longest, window, float("-inf"))
             self.masks["run", index, window] = mask[:, None, None]
         return self.masks["run", index, window]
+
+    def beginning_mask(self, index: int, window: int, groups: int) -> torch.Tensor:
+        """(G * N, S): what is added to the scores of tokens after the same beginning.
+
+        A window may have left it all behind: it then counts for nothing, which -inf would not give.
+        """
+        if ("beginning", index, window) not in self.masks:
+            together = self.together[index]
+            least = torch.finfo(self.cache.dtype).min
+            mask = self._mask(together.positions, together.beginning.length, window, least)
+            self.masks["beginning", index, window] = mask.repeat(groups, 1)
+        return self.masks["beginning", index, window]
 
     def chunk_mask(self, index: int, window: int | None, groups: int) -> torch.Tensor:
         """(G * T, S): what is added to the scores of a chunk's tokens, query head by query head."""
         if ("chunk", index, window) not in self.masks:
             chunk = self.chunks[index]
-            places = torch.arange(chunk.end, device=self.cache.device)
-            mask = self._mask(places[chunk.start :], places, window)
+            queries = torch.arange(chunk.start, chunk.end, device=self.cache.device)
+            mask = self._mask(queries, chunk.end, window, float("-inf"))
             self.masks["chunk", index, window] = mask.repeat(groups, 1)
         return self.masks["chunk", index, window]
 
-    def _mask(self, queries: torch.Tensor, keys: torch.Tensor, window: int | None) -> torch.Tensor:
-        distance = queries[:, None] - keys
-        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        mask = torch.zeros(hidden.shape, dtype=self.cache.dtype, device=self.cache.device)
-        return mask.masked_fill_(hidden, float("-inf"))
+    def _mask(
+        self, queries: torch.Tensor, keys: int, window: int | None, hidden: float
+    ) -> torch.Tensor:
+        distance = queries[:, None] - torch.arange(keys, device=self.cache.device)
+        beyond = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        mask = torch.zeros(beyond.shape, dtype=self.cache.dtype, device=self.cache.device)
+        return mask.masked_fill_(beyond, hidden)
 
-
-class _Cache:
-    """Keys and values of each layer in blocks of shape (R, H, BLOCK, D).
-
-    Cut by position, not by row: a product over neighbouring rows then reads whole blocks, which
-    no layer below has to copy first, and sequences grow without being moved. There are blocks for
-    the rows that have been in use since the cache was empty, which may be far fewer than there are.
-    """
-
-    def __init__(self, model: PreTrainedModel, rows: int) -> None:
-        self.device = model.device
-        self.dtype = model.dtype
-        self._most = rows
-        self._rows = 0
-        self._shape = (_heads(model), BLOCK, _head_size(model))
-        layers = model.config.num_hidden_layers
-        self.keys: list[list[torch.Tensor]] = [[] for _ in range(layers)]
-        self.values: list[list[torch.Tensor]] = [[] for _ in range(layers)]
-
-    def grow(self, rows: int, positions: int) -> None:
-        """Have blocks of so many rows for so many positions."""
-        if rows > self._rows:
-            # Twice as many, since all that is there has to be moved.
-            self._rows = min(self._most, max(rows, 2 * self._rows))
-        for blocks in (*self.keys, *self.values):
-            for index, block in enumerate(blocks):
-                if len(block) < self._rows:
-                    blocks[index] = self._block()
-                    blocks[index][: len(block)] = block
-            while len(blocks) * BLOCK < positions:
-                blocks.append(self._block())
-
-    def shrink(self, positions: int) -> None:
-        """Keep no more blocks than so many positions need."""
-        if not positions:
-            self._rows = 0
-        for blocks in (*self.keys, *self.values):
-            del blocks[-(-positions // BLOCK) :]
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        for blocks in (*self.keys, *self.values):
-            for start in range(0, length, BLOCK):
-                block, count = blocks[start // BLOCK], min(length - start, BLOCK)
-                block[target, :, :count] = block[source, :, :count]
-
-    def write(self, blocks: list[torch.Tensor], step: _Step, new_HTD: torch.Tensor) -> None:
-        """Put a layer's new keys, or its new values, where they belong."""
-        for index, tokens, rows, offsets in step.places:
-            blocks[index][rows, :, offsets] = new_HTD[:, tokens].transpose(0, 1)
-        for chunk in step.chunks:
-            position, token = chunk.start, chunk.tokens.start
-            while position < chunk.end:
-                index, offset = divmod(position, BLOCK)
-                count = min(BLOCK - offset, chunk.end - position)
-                new = new_HTD[:, token : token + count]
-                blocks[index][chunk.row, :, offset : offset + count] = new
-                position, token = position + count, token + count
-
-    def _block(self) -> torch.Tensor:
-        """Zeros, which masked positions need: a weight of 0 would not undo a NaN."""
-        shape = (self._rows, *self._shape)
-        if self.device.type != "cpu":
-            return torch.zeros(shape, dtype=self.dtype, device=self.device)
-        # numpy's zeros take up memory only where they are written to, so that rows which do not
-        # reach as far as the longest cost nothing there.
-        size = int(np.prod(shape)) * self.dtype.itemsize
-        return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
+    def _tensor(self, values: Iterable[int]) -> torch.Tensor:
+        return torch.tensor(list(values), device=self.cache.device)
 
 
 def _packed_attention(
@@ -301,84 +267,98 @@ def _packed_attention(
     sliding_window: int | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of packed tokens (1, heads, T, D), each over its own sequence's cache."""
+    """Attention of packed tokens (1, Q, T, D), each over its own sequence's cache."""
     layer: Any = module.layer_idx
-    keys, values = step.cache.keys[layer], step.cache.values[layer]
-    step.cache.write(keys, step, key[0])
-    step.cache.write(values, step, value[0])
-    out = torch.empty_like(query[0].transpose(0, 1))
+    step.cache.write(layer, step.places, step.chunks, torch.cat([key, value]))
+    groups = query.shape[1] // key.shape[1]
+    query_QTD = query[0]
+    out_TQD = torch.empty_like(query_QTD.transpose(0, 1))
+    weight_TQ = query_QTD.new_empty(out_TQD.shape[:2], dtype=torch.float32)
     for index, run in enumerate(step.runs):
-        mask = step.run_mask(index, sliding_window)
-        out[run.tokens] = _attend_run(run, keys, values, query[0][:, run.tokens] * scaling, mask)
-    for index, chunk in enumerate(step.chunks):
-        mask = step.chunk_mask(index, sliding_window, query.shape[1] // key.shape[1])
-        out[chunk.tokens] = _attend_chunk(
-            chunk, keys, values, query[0][:, chunk.tokens], mask, scaling
+        out_TQD[run.tokens], weight_TQ[run.tokens] = _attend_run(
+            run,
+            step.cache.blocks[layer],
+            query_QTD[:, run.tokens] * scaling,
+            step.run_mask(index, sliding_window),
         )
-    return out[None], None
+    for index, together in enumerate(step.together):
+        mask = None
+        if sliding_window is not None:
+            mask = step.beginning_mask(index, sliding_window, groups)
+        tokens = together.tokens
+        begun = together.beginning.layers[layer]
+        out, weight = _attend_beginning(begun, query_QTD[:, tokens] * scaling, mask)
+        share = torch.sigmoid(weight - weight_TQ[tokens])[..., None].to(out.dtype)
+        out_TQD[tokens] = torch.lerp(out_TQD[tokens], out, share)
+    for index, chunk in enumerate(step.chunks):
+        out_TQD[chunk.tokens] = _attend_chunk(
+            step.cache.read(layer, chunk.row, chunk.end),
+            query_QTD[:, chunk.tokens],
+            step.chunk_mask(index, sliding_window, groups),
+            scaling,
+        )
+    return out_TQD[None], None
 
 
 def _attend_chunk(
-    chunk: _Chunk,
-    keys: list[torch.Tensor],
-    values: list[torch.Tensor],
-    query: torch.Tensor,
-    mask: torch.Tensor,
-    scaling: float,
+    row_2HSD: torch.Tensor, query_QTD: torch.Tensor, mask: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Several tokens of one row: (T, heads, D)."""
+    """Several tokens of one row: (T, Q, D)."""
     # The query heads of a key-value head are folded together, as if they were more tokens.
-    folded = query.reshape(1, keys[0].shape[1], -1, query.shape[-1])
-    attended = scaled_dot_product_attention(
-        folded, _row(keys, chunk), _row(values, chunk), attn_mask=mask, scale=scaling
-    )
-    return attended.reshape(query.shape).transpose(0, 1)
-
-
-def _row(blocks: list[torch.Tensor], chunk: _Chunk) -> torch.Tensor:
-    """(1, H, S, D): what the cache holds of a chunk's row, up to the chunk's end."""
-    reached = blocks[: -(-chunk.end // BLOCK)]
-    return torch.cat([block[chunk.row] for block in reached], dim=1)[None, :, : chunk.end]
+    folded = query_QTD.reshape(1, row_2HSD.shape[1], -1, query_QTD.shape[-1])
+    keys, values = row_2HSD[:, None]
+    attended = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling)
+    return attended.reshape(query_QTD.shape).transpose(0, 1)
 
 
 def _attend_run(
-    run: _Run,
-    keys: list[torch.Tensor],
-    values: list[torch.Tensor],
-    query: torch.Tensor,
-    mask: torch.Tensor,
-) -> torch.Tensor:
-    """One token for each row, in one product a block: (tokens, heads, D)."""
-    heads, size = keys[0].shape[1], keys[0].shape[3]
+    run: _Run, blocks: list[torch.Tensor], query_QND: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token for each row, in one product a block: (N, Q, D), and the weight (N, Q) of it all.
+
+    The weight is the logarithm of the sum of the scores' exponentials.
+    """
+    _, _, heads, _, size = blocks[0].shape
     # The query heads of a key-value head are folded together: one product, no repeated keys.
-    folded = query.transpose(0, 1).reshape(len(run.tokens), heads, -1, size)
-    query_NHGD = folded.new_zeros(run.last - run.first, *folded.shape[1:])
-    query_NHGD[run.places] = folded
-    rows = slice(run.first, run.last)
-    scores = torch.cat(
-        [query_NHGD @ block[rows].transpose(2, 3) for block in keys[: run.blocks]], dim=-1
-    )
-    weights = (scores + mask).softmax(-1)
-    out_NHGD = torch.zeros_like(query_NHGD, dtype=torch.float32)
-    for block, part in zip(values, torch.split(weights, BLOCK, dim=-1), strict=False):
-        out_NHGD += part @ block[rows]
-    return out_NHGD[run.places].reshape(len(run.tokens), -1, size).to(query.dtype)
+    folded = query_QND.transpose(0, 1).reshape(len(run.tokens), heads, -1, size)
+    query_RHGD = folded.new_zeros(len(run.ends), *folded.shape[1:])
+    query_RHGD[run.places] = folded
+    reached = [
+        block[:, run.rows, :, : run.longest - start]
+        for start, block in zip(range(0, run.longest, BLOCK), blocks, strict=False)
+    ]
+    scores = torch.cat([query_RHGD @ keys.transpose(2, 3) for keys, _ in reached], dim=-1) + mask
+    shares = scores.softmax(-1)
+    out_RHGD = torch.zeros_like(query_RHGD, dtype=torch.float32)
+    for (_, values), part in zip(reached, torch.split(shares, BLOCK, dim=-1), strict=True):
+        out_RHGD += part @ values
+    out = out_RHGD[run.places].flatten(1, 2).to(query_QND.dtype)
+    return out, _weight(scores, shares)[run.places].flatten(1)
+
+
+def _attend_beginning(
+    begun_2HSD: torch.Tensor, query_QND: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token for each of some rows over what they all begin with, as `_attend_run` has it."""
+    keys, values = begun_2HSD
+    scores = query_QND.reshape(len(keys), -1, keys.shape[-1]) @ keys.transpose(1, 2)
+    if mask is not None:
+        scores = scores + mask
+    shares = scores.softmax(-1)
+    out = (shares @ values).view(query_QND.shape).transpose(0, 1)
+    return out, _weight(scores, shares).view(query_QND.shape[:2]).t()
+
+
+def _weight(scores: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the sum of the scores' exponentials, whose shares are known: score - log(share).
+
+    Of the largest, by which nothing is lost; a third of the time that `logsumexp` takes.
+    """
+    return scores.amax(-1).float() - shares.amax(-1).float().log()
 
 
 def _no_mask(*_: object, **__: object) -> None:
     """The packed attention masks by itself."""
-
-
-def _heads(model: PreTrainedModel) -> int:
-    config = decoder_config(model)
-    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return heads
-
-
-def _head_size(model: PreTrainedModel) -> int:
-    config = decoder_config(model)
-    size: int | None = getattr(config, "head_dim", None)
-    return size or int(config.hidden_size // config.num_attention_heads)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _packed_attention)

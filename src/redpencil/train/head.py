@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from trl.trainer.utils import FusedCausalLMOutput
 
-from redpencil.engine.packed import FAMILIES, decoder_config
+from redpencil.engine.cache import decoder_config
+from redpencil.engine.packed import FAMILIES
 from redpencil.errors import UsageError
 
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
