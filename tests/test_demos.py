@@ -203,3 +203,27 @@ def test_a_mixture_is_drawn_by_weight_and_seed(double: Task) -> None:
     assert demos.mixture(groups, [3, 1], 400, seed=2) != mixed
     with pytest.raises(UsageError, match="2 sources of tasks need as many weights"):
         demos.mixture(groups, [1], 4, seed=0)
+
+
+def test_some_programs_are_left_intact(double: Task) -> None:
+    numbered = [msgspec.structs.replace(double, id=f"t{n}") for n in range(200)]
+    broken = [demos.Broken(task, ("misspell",), ()) for task in numbered]
+    drawn = list(demos.some_intact(broken, 0.25, 1, CHECKER))
+    assert [one.task.id for one in drawn] == [task.id for task in numbered]
+    intact = [one for one in drawn if one.task.program == double.solution]
+    assert 30 < len(intact) < 70
+    assert all(not one.corruptions for one in intact)
+    assert [one for one in drawn if one not in intact] == [
+        one for one, now in zip(broken, drawn, strict=True) if now not in intact
+    ]
+    assert drawn == list(demos.some_intact(broken, 0.25, 1, CHECKER))
+    assert list(demos.some_intact(broken, 0, 1, CHECKER)) == broken
+
+
+@pytest.mark.parametrize("solution", [None, "def double(n):\n    return n + 3\n"])
+def test_what_has_no_right_solution_cannot_be_left_intact(
+    solution: str | None, double: Task
+) -> None:
+    task = msgspec.structs.replace(double, solution=solution)
+    broken = [demos.Broken(task, ("misspell",), ())]
+    assert list(demos.some_intact(broken, 1, 0, CHECKER)) == broken

@@ -182,6 +182,27 @@ def test_memory_is_taken_for_live_tokens_of_rows_in_use_only(engine: LocalEngine
     assert engine.capacity > 4
 
 
+def test_what_a_group_begins_with_is_held_once(engine: LocalEngine) -> None:
+    cache = engine._contexts._cache  # type: ignore[attr-defined]
+    prompt = engine.encode("total = 0\n" * 60)
+    first = engine.open()
+    engine.append(first, prompt)
+    group = [first, *(engine.fork(first) for _ in range(7))]
+    engine.sample([(handle, sampling(handle, tokens=4)) for handle in group])
+    (beginning,) = {id(cache.beginnings[handle]) for handle in group}
+    assert cache.begun(first) == len(prompt) - 1  # the last one is left, to sample after
+    assert cache.lengths[first] == len(prompt) + 3
+    # A fork of what has gone on begins with all that it had; the others keep theirs.
+    later = engine.fork(first)
+    engine.append(later, engine.encode("and more\n"))
+    engine.sample([(later, sampling())])
+    assert cache.begun(first) == cache.begun(later) == len(prompt) + 3
+    assert {id(cache.beginnings[handle]) for handle in group[1:]} == {beginning}
+    for handle in (*group, later):
+        engine.close(handle)
+    assert not any(cache.beginnings)
+
+
 def test_greedy_sampling_takes_the_likeliest(engine: LocalEngine, tiny_model: Path) -> None:
     reference: Any = load_base(str(tiny_model), torch.float32)[0]
     handle = engine.open()

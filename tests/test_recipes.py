@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from redpencil.cli import app
 from redpencil.dataset import DemosRecipe
+from redpencil.demos import Broken
 from redpencil.env import EditRules, RewardRule
 from redpencil.errors import UsageError
 from redpencil.recipes import (
@@ -175,6 +176,7 @@ def test_training_takes_from_the_recipe_what_no_option_says(
         "rules.max_turns = 3\nrules.reward.noop = -0.1\n"
     )
     asked: list[Any] = []
+    given: list[list[Broken]] = []
 
     def train_sft(traces: Any, recipe: Any, *_: Any, command: str) -> sft.SftReport:
         asked.append(recipe)
@@ -182,7 +184,7 @@ def test_training_takes_from_the_recipe_what_no_option_says(
 
     def train_grpo(variants: Any, adapter: Any, recipe: Any, *_: Any, command: str) -> None:
         asked.append(recipe)
-        assert variants
+        given.append(variants)
 
     monkeypatch.setattr(sft, "train_sft", train_sft)
     monkeypatch.setattr(grpo, "train_grpo", train_grpo)
@@ -195,6 +197,11 @@ def test_training_takes_from_the_recipe_what_no_option_says(
     assert asked[1] == GrpoSection(
         "mine", steps=7, clip=0.3, kl=0.0, rules=rules, seed=4, tasks="builtin:validation"
     )
+    assert given[0]
+    assert all(one.task.program != one.task.solution for one in given[0])
+    run.invoke(app, ["rl", *words, "--adapter", "a", "--intact", "1"], catch_exceptions=False)
+    assert asked[2].intact == 1
+    assert all(one.task.program == one.task.solution for one in given[1])
 
 
 def test_recipes_are_listed(redpencil: Run) -> None:

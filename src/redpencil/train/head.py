@@ -24,6 +24,9 @@ _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """What a configuration calls that which some models do to the head's output."""
 _FEW = 16
 """Tokens of padding that cost less than rows of their own."""
+_TOGETHER = 512
+"""Tokens after a common beginning that are computed end to end: as long as they are few, passing
+over each other's keys costs little beside the products with the weights."""
 TILE = 512
 """Tokens scored at once; a tile's logits are computed again in the backward pass, not kept."""
 
@@ -54,7 +57,7 @@ def score_only_labels(model: Any, temperature: float = 1.0) -> None:
         labels = kwargs.pop("labels")[:, 1:]
         kwargs.pop("num_items_in_batch", None)
         shown = kwargs.get("attention_mask")
-        if shown is not None and bool(shown[:, 0].all()):
+        if isinstance(shown, torch.Tensor) and shown.dim() == 2 and bool(shown[:, 0].all()):
             # Padded on the right, where nothing that counts looks: causal attention without a
             # mask is the same, and on a CPU its backward pass takes two thirds of the time.
             kwargs["attention_mask"] = None
@@ -85,67 +88,118 @@ def score_rows(
     kept = shown.sort(dim=1, descending=True, stable=True).indices
     logps, entropies = (torch.zeros(ids.shape, device=ids.device) for _ in range(2))
     if at_once:
-        lots: Iterable[_Lot] = [_Lot(list(range(len(ids))), None)]
+        lots: Iterable[_Lot] = [_side_by_side(range(len(ids)), lengths)]
     else:
-        lots = _lots(model, ids.gather(1, kept), labels.gather(1, kept), lengths.tolist())
+        lots = _lots(model, ids.gather(1, kept), labels.gather(1, kept), lengths)
     for lot in lots:
-        rows = torch.tensor(lot.rows, device=ids.device)
-        begun = lot.beginning.get_seq_length() if lot.beginning else 0
-        places = kept[rows, begun : int(lengths[rows].max())]
+        columns = kept[lot.rows, lot.places]
         output = model(
-            input_ids=ids[rows].gather(1, places),
-            attention_mask=shown[rows].gather(1, places),
-            labels=labels[rows].gather(1, places),
-            past_key_values=lot.beginning and _for_each(lot.beginning, len(rows)),
+            input_ids=ids[lot.rows, columns],
+            labels=labels[lot.rows, columns],
             fused_lm_head=True,
+            **lot.context,
         )
-        where = (rows[:, None], places[:, 1:])
+        where = (lot.rows.expand_as(columns)[:, 1:], columns[:, 1:])
         logps = logps.index_put(where, output.log_probs)
         entropies = entropies.index_put(where, output.entropy)
     return logps, entropies
 
 
 class _Lot(NamedTuple):
-    """Rows to be scored together."""
+    """Tokens to be scored together, by the row and place of each in rows padded on the right."""
 
-    rows: list[int]
-    beginning: DynamicCache | None
-    """Keys and values of what all of them begin with, where there is such a thing."""
+    rows: torch.Tensor
+    """(B, 1) or (1, T)."""
+    places: torch.Tensor
+    """(B, T) or (1, T)."""
+    context: dict[str, Any]
+    """What the model is told of their surroundings."""
 
 
 def _lots(
-    model: Any, ids: torch.Tensor, labels: torch.Tensor, lengths: Sequence[int]
+    model: Any, ids: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor
 ) -> Iterator[_Lot]:
-    """The rows in lots of about one length; traces of one program share what they begin with.
+    """The rows in lots; traces of one program share what they begin with.
 
     Args:
         ids: (B, T), padded on the right only, as `labels` (B, T) are.
+        lengths: (B,)
     """
     alike: dict[tuple[int, ...], list[int]] = {}
     for row, first in enumerate((labels != -100).int().argmax(1).tolist()):
         # The last token before the first label is each row's own: the label is read off it.
         alike.setdefault(tuple(ids[row, : max(first - 1, 0)].tolist()), []).append(row)
-    cached = decoder_config(model).model_type in FAMILIES
-    single = []
+    config = decoder_config(model)
+    single: list[int] = []
     for beginning, rows in alike.items():
-        if len(rows) == 1 or not beginning or not cached:
+        if len(rows) == 1 or not beginning or config.model_type not in FAMILIES:
             single += rows
             continue
         cache = DynamicCache()
         model(input_ids=ids[rows[:1], : len(beginning)], past_key_values=cache, logits_to_keep=1)
-        own = {row: lengths[row] - len(beginning) for row in rows}
-        for lot in _of_about_one_length(own):
-            yield _Lot(lot, cache)
-    for lot in _of_about_one_length({row: lengths[row] for row in single}):
-        yield _Lot(lot, None)
+        for lot in _up_to(_TOGETHER, {row: int(lengths[row]) - len(beginning) for row in rows}):
+            yield _end_to_end(lot, lengths, cache, config)
+    for lot in _of_about_one_length({row: int(lengths[row]) for row in single}):
+        yield _side_by_side(lot, lengths)
 
 
-def _for_each(cache: DynamicCache, rows: int) -> DynamicCache:
-    """The cache of one row as that of so many; gradients of them all flow back into it."""
-    return DynamicCache(
-        (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))
-        for layer in cache.layers
+def _side_by_side(rows: Sequence[int], lengths: torch.Tensor) -> _Lot:
+    """Whole rows, padded on the right as far as the longest."""
+    chosen = torch.tensor(rows, device=lengths.device)[:, None]
+    places = torch.arange(int(lengths[chosen].max()), device=lengths.device)
+    shown = (places < lengths[chosen]).long()
+    return _Lot(chosen, places.expand_as(shown), {"attention_mask": shown})
+
+
+def _end_to_end(
+    rows: Sequence[int], lengths: torch.Tensor, beginning: DynamicCache, config: Any
+) -> _Lot:
+    """What rows have after their common beginning, in one row, each blind to the others.
+
+    Gradients of all of them flow back into the beginning.
+    """
+    begun = beginning.get_seq_length()
+    chosen = torch.tensor(rows, device=lengths.device)
+    own = lengths[chosen] - begun
+    row = chosen.repeat_interleave(own)
+    starts = (own.cumsum(0) - own).repeat_interleave(own)
+    place = torch.arange(len(row), device=row.device) - starts + begun
+    keys = torch.cat([torch.arange(begun, device=row.device), place])
+    distance = place[:, None] - keys
+    seen = distance >= 0
+    seen[:, begun:] &= row[:, None] == row
+
+    window = getattr(config, "sliding_window", None) or len(keys) + begun
+    by_layer = {
+        "full_attention": seen[None, None],
+        "sliding_attention": (seen & (distance < window))[None, None],
+    }
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    return _Lot(
+        row[None],
+        place[None],
+        {
+            "attention_mask": by_layer if len(kinds) > 1 else by_layer[kinds.pop()],
+            "position_ids": place[None],
+            # One of its own, to which the model adds what it computes.
+            "past_key_values": DynamicCache(
+                (layer.keys, layer.values) for layer in beginning.layers
+            ),
+        },
     )
+
+
+def _up_to(most: int, lengths: Mapping[int, int]) -> list[list[int]]:
+    """Rows, by their lengths, in lots of at most so many tokens; a longer row is one by itself."""
+    lots: list[list[int]] = []
+    taken = 0
+    for row, length in lengths.items():
+        if not lots or taken + length > most:
+            lots.append([])
+            taken = 0
+        lots[-1].append(row)
+        taken += length
+    return lots
 
 
 def _of_about_one_length(lengths: Mapping[int, int]) -> list[list[int]]:
