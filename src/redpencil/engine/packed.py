@@ -98,9 +98,10 @@ class _One(NamedTuple):
     row: int
     token: int
     """Where it is among the packed."""
-    own: int
-    """Its position after the row's beginning."""
     position: int
+    beginning: Beginning | None
+    own: int
+    """Its position after the beginning."""
 
 
 class _Run(NamedTuple):
@@ -155,7 +156,7 @@ class _Step:
     def ones(self) -> list[_One]:
         steps = zip(self.last.tolist(), self.rows, self.starts, self.counts, strict=True)
         return [
-            _One(row, token, start - self.cache.begun(row), start)
+            _One(row, token, start, self.cache.beginnings[row], start - self.cache.begun(row))
             for token, row, start, count in steps
             if count == 1
         ]
@@ -165,11 +166,11 @@ class _Step:
         places = []
         for block in sorted({one.own // BLOCK for one in self.ones}):
             inside = [one for one in self.ones if one.own // BLOCK == block]
-            tokens, rows, own = (
-                self._tensor(values)
-                for values in zip(*((one.token, one.row, one.own) for one in inside), strict=True)
+            tokens = self._tensor(one.token for one in inside)
+            rows = self._tensor(one.row for one in inside)
+            places.append(
+                Ones(block, tokens, rows, self._tensor(one.own % BLOCK for one in inside))
             )
-            places.append(Ones(block, tokens, rows, own % BLOCK))
         return places
 
     @cached_property
@@ -194,17 +195,18 @@ class _Step:
 
     @cached_property
     def together(self) -> list[_Together]:
-        groups: dict[int, list[_One]] = {}
+        groups: dict[int, tuple[Beginning, list[_One]]] = {}
         for one in self.ones:
-            if (beginning := self.cache.beginnings[one.row]) is not None:
-                groups.setdefault(id(beginning), []).append(one)
-        found = []
-        for group in groups.values():
-            beginning = self.cache.beginnings[group[0].row]
-            assert beginning is not None
-            tokens = self._tensor(one.token for one in group)
-            found.append(_Together(beginning, tokens, self._tensor(one.position for one in group)))
-        return found
+            if one.beginning is not None:
+                groups.setdefault(id(one.beginning), (one.beginning, []))[1].append(one)
+        return [
+            _Together(
+                beginning,
+                self._tensor(one.token for one in ones),
+                self._tensor(one.position for one in ones),
+            )
+            for beginning, ones in groups.values()
+        ]
 
     @cached_property
     def chunks(self) -> list[Chunk]:
