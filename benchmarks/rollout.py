@@ -1,13 +1,14 @@
 """Sampling many-turn traces: our engine beside three ways to do it with transformers, and OpenVINO.
 
-    python benchmarks/rollout.py [--trajectories N] [--turns N] [--threads N] [--only NAME ...]
-                                 [--json FILE]
+    python benchmarks/rollout.py [--trajectories N] [--turns N] [--group N] [--threads N]
+                                 [--only NAME ...] [--no-scaling] [--json FILE]
 
-Every trajectory has a prompt of 250 tokens, shared by four as a group's is, and a turn of 14 to 26
-sampled tokens and a page of 110 to 190. Each contender runs in a process of its own; the time to
-load the model does not count. All compute in the type that the machine computes in, bfloat16 or
-float32, but for the two whose names say which, and for `openvino`, which computes in float32 with
-weights that it keeps in four bits; it needs `pip install openvino-genai==2026.4.1.0`.
+Every trajectory has a prompt of 250 tokens, shared by a group (four unless told otherwise), and a
+turn of 14 to 26 sampled tokens and a page of 110 to 190. Each contender runs in a process of its
+own; the time to load the model does not count. All compute in the type that the machine computes
+in, bfloat16 or float32, but for the two whose names say which, and for `openvino`, which computes
+in float32 with weights that it keeps in four bits; it needs
+`pip install openvino-genai==2026.4.1.0`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ from redpencil.engine.weights import default_dtype, load_base
 from redpencil.files import write_json
 
 MODEL = "smollm2-135m"
-GROUP = 4
 GRAMMAR = r"start: /### (ADDL|REPL) (1|2|3|4|5|6|7|8|9) >>>[^\n\r]{200,}\n/"
 """Of a command too long to end before its tokens do, so that all draw as many."""
 
@@ -47,6 +47,8 @@ class Shape:
 
     trajectories: int
     turns: int
+    group: int = 4
+    """How many have the same prompt."""
     prompt: int = 250
     action: tuple[int, int] = (14, 26)
     page: tuple[int, int] = (110, 190)
@@ -72,10 +74,10 @@ def workload(shape: Shape, vocabulary: int) -> list[Trajectory]:
     def ids(length: int) -> list[int]:
         return [rng.randrange(100, vocabulary) for _ in range(length)]
 
-    prompts = [ids(shape.prompt) for _ in range(-(-shape.trajectories // GROUP))]
+    prompts = [ids(shape.prompt) for _ in range(-(-shape.trajectories // shape.group))]
     return [
         Trajectory(
-            [prompts[index // GROUP]]
+            [prompts[index // shape.group]]
             + [ids(rng.randint(*shape.page)) for _ in range(shape.turns - 1)],
             [rng.randint(*shape.action) for _ in range(shape.turns)],
         )
@@ -333,7 +335,7 @@ def compute_limit(shape: Shape, threads: int) -> float:
     flops = 0.0
     for index, trajectory in enumerate(workload(shape, config.vocab_size)):
         tokens = sum(map(len, trajectory.shown)) + sum(trajectory.actions)
-        first = shape.prompt if index % GROUP else 0
+        first = shape.prompt if index % shape.group else 0
         flops += 2 * layers * (tokens - first)
         flops += 2 * width * config.vocab_size * sum(trajectory.actions)
         flops += 4 * config.num_hidden_layers * width * (tokens**2 - first**2) / 2
@@ -377,14 +379,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trajectories", type=int, default=16)
     parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--group", type=int, default=4, help="trajectories with the same prompt")
     parser.add_argument("--threads", type=int, default=provenance.usable_cores())
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--no-scaling", action="store_true", help="leave out 10, 20, 40 turns")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     arguments = parser.parse_args()
-    shape = Shape(arguments.trajectories, arguments.turns)
+    shape = Shape(arguments.trajectories, arguments.turns, arguments.group)
     print(
         f"{provenance.machine()}; {arguments.threads} threads; {MODEL}; "
-        f"{shape.trajectories} trajectories of {shape.turns} turns"
+        f"{shape.trajectories} trajectories of {shape.turns} turns, {shape.group} of a prompt"
     )
     rates = {"compute_limit": apart(compute_limit, shape, arguments.threads)}
     print(f"{'compute_limit':<20} {rates['compute_limit']:8.2f} trajectories a minute")
@@ -400,19 +404,23 @@ def main() -> None:
             f"{measured.peak_mib:6.0f} MiB at the peak",
             flush=True,
         )
-    per_turn = {}
-    for turns in (10, 20, 40):
-        short = short_turns(shape.trajectories, turns)
-        seconds = apart(measure, OWN, short, arguments.threads).seconds
-        per_turn[turns] = seconds / turns / shape.trajectories
-        print(f"{turns} short turns: {1000 * per_turn[turns]:.1f} ms a turn", flush=True)
-    print(f"a turn of 40 costs {per_turn[40] / per_turn[10]:.2f} x a turn of 10")
+    numbers: dict[str, Any] = {"trajectories_per_minute": rates}
+    if not arguments.no_scaling:
+        numbers["per_turn_ratio_40_10"] = scaling(shape.trajectories, arguments.threads)
     if arguments.json:
-        numbers = {
-            "trajectories_per_minute": rates,
-            "per_turn_ratio_40_10": per_turn[40] / per_turn[10],
-        }
         record(arguments.json, arguments.threads, numbers)
+
+
+def scaling(trajectories: int, threads: int) -> float:
+    """What a turn costs us when there are 40 short ones, beside one of 10; printed on the way."""
+    per_turn: dict[int, float] = {}
+    for turns in (10, 20, 40):
+        seconds = apart(measure, OWN, short_turns(trajectories, turns), threads).seconds
+        per_turn[turns] = seconds / turns / trajectories
+        print(f"{turns} short turns: {1000 * per_turn[turns]:.1f} ms a turn", flush=True)
+    ratio = per_turn[40] / per_turn[10]
+    print(f"a turn of 40 costs {ratio:.2f} x a turn of 10")
+    return ratio
 
 
 if __name__ == "__main__":
