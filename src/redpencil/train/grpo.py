@@ -271,6 +271,8 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if not self.beta and self.accelerator.num_processes == 1:  # else TRL gathers row by row
             inputs = _teaching(inputs)
+            if not len(inputs["advantages"]):
+                return _no_loss(model)
         self.action_mask = inputs["tool_mask"] * inputs["completion_mask"]  # TRL pads with 1
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         sampled = self.action_mask == 1
@@ -314,17 +316,17 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def _teaching(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Of a batch the rows with any advantage: without a KL term no other has a gradient.
-
-    One row stays where none has, since the trainer needs something to differentiate.
-    """
-    rows = inputs["advantages"].any(dim=1).nonzero()[:, 0]
-    if not len(rows):
-        rows = rows.new_zeros(1)
-    size = len(inputs["advantages"])
+    """Of a batch the rows with any advantage: without a KL term no other has a gradient."""
+    rows = inputs["advantages"].any(dim=1)
     return {
         name: value[rows]
-        if isinstance(value, torch.Tensor) and value.dim() and len(value) == size
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(rows)
         else value
         for name, value in inputs.items()
     }
+
+
+def _no_loss(model: Any) -> torch.Tensor:
+    """0, with a gradient of 0, which the trainer asks for where there is nothing to learn from."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    return torch.stack([weight.sum() for weight in weights]).sum() * 0
