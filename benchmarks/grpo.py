@@ -27,8 +27,9 @@ from redpencil.env import EditEnv, EditRules
 from redpencil.recipes import Lora
 from redpencil.rollout import Episode, rollout
 from redpencil.tasks import load
-from redpencil.train.head import score_only_labels, score_rows
+from redpencil.train.head import score_only_labels
 from redpencil.train.loop import new_adapter
+from redpencil.train.rows import score_rows
 from redpencil.train.tokens import trace_tokens
 from rollout import MODEL, apart, record
 

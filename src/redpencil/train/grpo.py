@@ -28,7 +28,7 @@ from redpencil.files import read_jsonl, sha256, write_jsonl
 from redpencil.recipes import GrpoRecipe
 from redpencil.results import TRACES
 from redpencil.train import processes
-from redpencil.train.head import score_only_labels, score_rows
+from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     SOLVED_RATE,
     Journal,
@@ -41,6 +41,7 @@ from redpencil.train.loop import (
     train,
     trainer_arguments,
 )
+from redpencil.train.rows import score_rows
 from redpencil.train.sampling import GroupSampler
 from redpencil.train.validation import Validator
 from redpencil.train.vllm import STOP, VllmEngine
