@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import Counter
@@ -49,6 +50,9 @@ def test_sft_learns_logs_and_saves_an_adapter(
         "adapter_config.json",
         "adapter_model.safetensors",
     }
+    targets = json.loads((adapter / "adapter_config.json").read_text())["target_modules"]
+    assert len(targets) == 7
+    assert targets == sorted(targets)  # else its digest would differ from one process to the next
 
 
 def test_what_another_model_sampled_is_encoded_anew(tiny_model: Path, traces: list[Trace]) -> None:

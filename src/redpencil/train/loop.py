@@ -151,7 +151,11 @@ def save_adapter(model: Any, folder: Path, base_model: str, weights: Any = None)
     Args:
         weights: the model's state, where it does not lie in the model itself.
     """
-    model.peft_config["default"].base_model_name_or_path = base_model
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base_model
+    if isinstance(config.target_modules, set):
+        # In an order that differs from process to process, and the adapter's digest with it.
+        config.target_modules = sorted(config.target_modules)
     target, temporary = folder / ADAPTER, folder / f".{ADAPTER}.partial"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
