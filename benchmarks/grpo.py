@@ -4,9 +4,10 @@
 
 Both take the log-probabilities of the actions of the same traces, so many at once, through the
 same LoRA and the same head. The first does so as the traces come: prompts padded on the left,
-completions on the right, as far as the longest of the step. The other is what training does: each
-lot of rows is padded on the right, as far as its longest, and what the traces of one program begin
-with is computed once. The commands are random edits of the programs.
+completions on the right, as far as the longest of the step. The other is what training does: what
+the traces of one program begin with is computed once, and what follows end to end, without padding;
+rows that share nothing are padded on the right, as far as the longest of a few alike. The commands
+are random edits of the programs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,14 @@ VISION = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 WINDOW = {"sliding_window": 24, "head_dim": 8}
 FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
     "llama": (PackedModel, {"rope_parameters": LLAMA_3_ROPE}),
-    "qwen2": (PackedModel, {}),
+    "qwen2": (
+        PackedModel,
+        {
+            "use_sliding_window": True,
+            "sliding_window": 24,
+            "layer_types": ["full_attention", "sliding_attention"],
+        },
+    ),
     "qwen3": (PackedModel, {"head_dim": 16}),
     "mistral": (PackedModel, WINDOW),
     "gemma3_text": (

@@ -34,6 +34,13 @@ def test_a_task_always_or_never_solved_rests_and_is_then_tried_again() -> None:
     assert not curriculum.rests(TASKS[0], 11)
 
 
+def test_a_program_that_some_leave_at_a_fine_teaches_though_all_solve_it() -> None:
+    curriculum = Curriculum(TASKS, rest_after=1, rest_steps=3, seed=0)
+    curriculum.record([trace([reward], of="a", solved=True) for reward in (0.0, -0.5)], 0)
+    curriculum.record([trace([0.0], of="b", solved=True)] * 2, 0)
+    assert [curriculum.rests(task, 1) for task in TASKS[:2]] == [False, True]
+
+
 def test_faults_say_nothing_of_a_task() -> None:
     curriculum = Curriculum(TASKS, rest_after=1, rest_steps=3, seed=0)
     curriculum.record([trace([1.0], of="a", end="error")] * 2, 0)

@@ -206,13 +206,13 @@ def test_a_mixture_is_drawn_by_weight_and_seed(double: Task) -> None:
 
 
 def test_some_programs_are_left_intact(double: Task) -> None:
-    numbered = [msgspec.structs.replace(double, id=f"t{n}") for n in range(200)]
+    numbered = [msgspec.structs.replace(double, id=f"t{n}", fault="NameError") for n in range(200)]
     broken = [demos.Broken(task, ("misspell",), ()) for task in numbered]
     drawn = list(demos.some_intact(broken, 0.25, 1, CHECKER))
     assert [one.task.id for one in drawn] == [task.id for task in numbered]
     intact = [one for one in drawn if one.task.program == double.solution]
     assert 30 < len(intact) < 70
-    assert all(not one.corruptions for one in intact)
+    assert all(not one.corruptions and not one.task.fault for one in intact)
     assert [one for one in drawn if one not in intact] == [
         one for one, now in zip(broken, drawn, strict=True) if now not in intact
     ]

@@ -10,11 +10,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers.processors import TemplateProcessing
 
-from families import FAMILIES, random_model
+from families import FAMILIES, WINDOW, random_model
 from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
+from redpencil.engine.cache import BLOCK
 from redpencil.engine.chat import next_message
 from redpencil.engine.local import LocalEngine
+from redpencil.engine.packed import PackedModel
 from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
 from redpencil.env import EditEnv, EditRules, SelfRepairEnv
 from redpencil.errors import UsageError
@@ -190,6 +192,7 @@ def test_what_a_group_begins_with_is_held_once(engine: LocalEngine) -> None:
     group = [first, *(engine.fork(first) for _ in range(7))]
     engine.sample([(handle, sampling(handle, tokens=4)) for handle in group])
     (beginning,) = {id(cache.beginnings[handle]) for handle in group}
+    assert len(cache.blocks[0]) == 1
     assert cache.begun(first) == len(prompt) - 1  # the last one is left, to sample after
     assert cache.lengths[first] == len(prompt) + 3
     # A fork of what has gone on begins with all that it had; the others keep theirs.
@@ -201,6 +204,68 @@ def test_what_a_group_begins_with_is_held_once(engine: LocalEngine) -> None:
     for handle in (*group, later):
         engine.close(handle)
     assert not any(cache.beginnings)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if FAMILIES[name][0] is PackedModel])
+def test_beginnings_that_grow_or_are_cut_change_nothing(family: str, engine: LocalEngine) -> None:
+    tiny = engine._contexts.model.config
+    own = LocalEngine(random_model(family, tiny), engine._tokenizer)
+    contexts: dict[int, list[int]] = {}
+    sampled: dict[int, dict[int, float]] = {}
+
+    def open(ids: list[int], of: int | None = None) -> int:
+        handle = own.open() if of is None else own.fork(of)
+        contexts[handle] = [] if of is None else contexts[of][:]
+        sampled[handle] = {} if of is None else dict(sampled[of])
+        show(handle, ids)
+        return handle
+
+    def show(handle: int, ids: list[int]) -> None:
+        own.append(handle, ids)
+        contexts[handle] += ids
+
+    def sample() -> None:
+        requests = [(handle, sampling(handle, tokens=5)) for handle in contexts]
+        for handle, drawn in zip(contexts, own.sample(requests), strict=True):
+            assert drawn is not None
+            places = range(len(contexts[handle]), len(contexts[handle]) + len(drawn.ids))
+            sampled[handle] |= dict(zip(places, drawn.logprobs, strict=True))
+            contexts[handle] += drawn.ids
+
+    text = own.encode("def f(x):\n    return x + 1\n" * 60)
+    first = open(text[: BLOCK + 40])
+    sample()
+    second = open([], of=first)  # what the first has gone on to moves
+    sample()
+    open(text[: BLOCK + 9] + own.encode("else"))  # a part of that beginning
+    for handle in (first, second):
+        show(handle, text[: BLOCK + 20])  # more than a block of their own
+    sample()
+    for handle in (first, second):
+        open([], of=handle)
+    sample()
+    assert own._contexts._cache.begun(first) > 2 * BLOCK  # type: ignore[attr-defined]
+    reference = random_model(family, tiny, attention="eager")
+    for handle, ids in contexts.items():
+        with torch.inference_mode():
+            scores = reference(torch.tensor([ids])).logits[0].log_softmax(-1)
+        for place, logprob in sampled[handle].items():
+            assert abs(scores[place - 1, ids[place]].item() - logprob) < 1e-4
+
+
+def test_a_window_that_has_left_the_beginning_behind_is_finite_in_bfloat16(
+    engine: LocalEngine,
+) -> None:
+    model = random_model("mistral", engine._contexts.model.config).bfloat16()
+    own = LocalEngine(model, engine._tokenizer)
+    first = own.open()
+    own.append(first, own.encode("def f(x):\n" * 30))
+    request = Sampling(1.0, 1.0, 40, 0, lambda text: False)
+    samples = own.sample([(first, request), (own.fork(first), request)])
+    for sample in samples:
+        assert sample is not None
+        assert len(sample.ids) == 40 > WINDOW["sliding_window"]
+        assert torch.tensor(sample.logprobs).isfinite().all()
 
 
 def test_greedy_sampling_takes_the_likeliest(engine: LocalEngine, tiny_model: Path) -> None:

@@ -329,6 +329,24 @@ def test_traces_that_teach_nothing_cost_nothing_and_change_nothing(
     assert scored == [1, 2]
 
 
+def test_a_step_in_which_nothing_teaches_is_logged_and_changes_nothing(
+    tiny_model: Path,
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        credit.RULES, "paper", lambda group: [[1e-9] * len(trace) for trace in group]
+    )
+    trained = grpo(tiny_model, variants, start, tmp_path, steps=1, kl=0.0)
+    row, *_ = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    assert row["idle_groups"] == 1
+    assert row["grad_norm"] == 0
+    assert "entropy" not in row  # there is no token that it would be of
+    assert_same(weights(start), weights(trained))
+
+
 @pytest.mark.usefixtures("_uneven_credit")
 def test_the_reference_is_the_sft_policy_without_a_second_copy_of_the_weights(
     tiny_model: Path,

@@ -222,7 +222,8 @@ def some_intact(
     for broken in variants:
         chosen, solution = rng.random() < share, broken.task.solution
         if chosen and solution is not None and judge(checker, solution, broken.task).solved:
-            yield Broken(msgspec.structs.replace(broken.task, program=solution), (), ())
+            task = msgspec.structs.replace(broken.task, program=solution, fault="")
+            yield Broken(task, (), ())
         else:
             yield broken
 

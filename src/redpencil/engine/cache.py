@@ -72,7 +72,8 @@ class Cache:
         return beginning.length if beginning else 0
 
     def reserve(self, rows: Sequence[int], ends: Sequence[int]) -> None:
-        """Have blocks for these rows as far as these positions."""
+        """Have blocks for these rows as far as these positions, and none that nobody needs."""
+        self._trim()
         self._grow(
             max(rows) + 1,
             max(end - self.begun(row) for row, end in zip(rows, ends, strict=True)),
@@ -94,14 +95,12 @@ class Cache:
         self.lengths[target] = length
 
     def clear(self, row: int) -> None:
-        """Forget a row, and keep no more blocks than the others need."""
+        """Forget a row."""
         self.lengths[row] = 0
         self.beginnings[row] = None
         if not any(self.lengths):
             self._rows = 0
-        positions = max(length - self.begun(row) for row, length in enumerate(self.lengths))
-        for blocks in self.blocks:
-            del blocks[-(-positions // BLOCK) :]
+        self._trim()
 
     def read(self, layer: int, row: int, end: int) -> torch.Tensor:
         """(2, H, S, D): a row up to a position."""
@@ -139,6 +138,12 @@ class Cache:
             new = new_2HSD[:, :, done : done + BLOCK - offset]
             self.blocks[layer][index][:, row, :, offset : offset + new.shape[2]] = new
             done += new.shape[2]
+
+    def _trim(self) -> None:
+        """Keep no more blocks than the rows need for what is their own."""
+        own = max(length - self.begun(row) for row, length in enumerate(self.lengths))
+        for blocks in self.blocks:
+            del blocks[-(-own // BLOCK) :]
 
     def _grow(self, rows: int, positions: int) -> None:
         """Have blocks of so many rows for so many positions."""

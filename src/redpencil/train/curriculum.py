@@ -1,4 +1,4 @@
-"""Which tasks a step samples: those that are always or never solved of late rest for a while.
+"""Which tasks a step samples: those that of late taught nothing rest for a while.
 
 All that a curriculum knows follows from the traces recorded, so that a resumed run, which records
 those on disk first, goes on as it would have.
@@ -22,6 +22,13 @@ def never(group: Sequence[Trace]) -> bool:
     return {trace.solved for trace in group if trace.end != "error"} == {False}
 
 
+def _alike(group: Sequence[Trace]) -> bool:
+    """Whether the traces earned the same: a program that is right from the start can be left so at
+    a fine, and then teaches EXIT.
+    """
+    return len({trace.reward for trace in group if trace.end != "error"}) == 1
+
+
 class Curriculum:
     """Puts another task in the place of one that rests."""
 
@@ -30,8 +37,8 @@ class Curriculum:
 
         Args:
             tasks: those to sample by their place; one may stand at several.
-            rest_after: groups in a row that solved a task always or never, after which it rests;
-                0 lets none rest.
+            rest_after: groups in a row that solved a task never, or always and alike, after which
+                it rests; 0 lets none rest.
             rest_steps: for how many steps.
         """
         self._tasks = tasks
@@ -47,7 +54,7 @@ class Curriculum:
         if all(trace.end == "error" for trace in group):
             return
         task = group[0].task
-        settled = always(group) or never(group)
+        settled = never(group) or (always(group) and _alike(group))
         self._settled[task] = self._settled.get(task, 0) + 1 if settled else 0
         self._sampled[task] = step
 

@@ -41,6 +41,7 @@ from redpencil.train.loop import (
     train,
     trainer_arguments,
 )
+from redpencil.train.metrics import NIL
 from redpencil.train.rows import score_rows
 from redpencil.train.sampling import GroupSampler
 from redpencil.train.validation import Validator
@@ -318,7 +319,7 @@ class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
 
 def _teaching(inputs: dict[str, Any]) -> dict[str, Any]:
     """Of a batch the rows with any advantage: without a KL term no other has a gradient."""
-    rows = inputs["advantages"].any(dim=1)
+    rows = (inputs["advantages"].abs() > NIL).any(dim=1)
     return {
         name: value[rows]
         if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(rows)

@@ -12,7 +12,7 @@ from redpencil.train.credit import Advantages
 from redpencil.train.curriculum import always, never
 from redpencil.types import Task, Trace, Verdict
 
-_NIL = 1e-6
+NIL = 1e-6
 """Advantages up to this size are what rounding leaves of 0."""
 
 
@@ -45,7 +45,7 @@ def group_metrics(
     groups: Sequence[Sequence[Trace]], advantages: Sequence[Advantages]
 ) -> dict[str, float]:
     """Shares of the groups; an idle one got no advantage other than 0, and teaches nothing."""
-    idle = sum(all(abs(a) <= _NIL for trace in group for a in trace) for group in advantages)
+    idle = sum(all(abs(a) <= NIL for trace in group for a in trace) for group in advantages)
     return {
         "idle_groups": idle / len(groups),
         "always_solved_groups": sum(map(always, groups)) / len(groups),

@@ -120,17 +120,15 @@ def _end_to_end(
     seen = distance >= 0
     seen[:, begun:] &= row[:, None] == row
 
-    window = getattr(config, "sliding_window", None) or len(keys) + begun
-    by_layer = {
-        "full_attention": seen[None, None],
-        "sliding_attention": (seen & (distance < window))[None, None],
-    }
-    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    masks = {}
+    for kind in _kinds_of_attention(config):
+        window = config.sliding_window if kind == "sliding_attention" else None
+        masks[kind] = (seen if window is None else seen & (distance < window))[None, None]
     return _Lot(
         row[None],
         place[None],
         {
-            "attention_mask": by_layer if len(kinds) > 1 else by_layer[kinds.pop()],
+            "attention_mask": masks if len(masks) > 1 else next(iter(masks.values())),
             "position_ids": place[None],
             # One of its own, to which the model adds what it computes.
             "past_key_values": DynamicCache(
@@ -138,6 +136,16 @@ def _end_to_end(
             ),
         },
     )
+
+
+def _kinds_of_attention(config: Any) -> set[str]:
+    """What the layers of a packable model attend to; one mask for each kind is what they take."""
+    match config.model_type:
+        case "llama":
+            return {"full_attention"}
+        case "mistral":
+            return {"sliding_attention"}
+    return set(config.layer_types)
 
 
 def _up_to(most: int, lengths: Mapping[int, int]) -> list[list[int]]:
