@@ -82,7 +82,7 @@ class GrpoRecipe(Value, frozen=True):
     credit: Credit = "paper"
     """How a group's rewards become advantages."""
     rest_after: Annotated[int, msgspec.Meta(ge=0)] = 2
-    """Groups in a row that solved a task never, or always and alike, after which it rests; 0: none."""
+    """So many groups that solved a task never, or always and alike, let it rest; 0: none rests."""
     rest_passes: Count = 2
     """How long it rests, in passes over all tasks."""
     temperature: Positive = 1.0
