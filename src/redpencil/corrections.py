@@ -23,7 +23,8 @@ from redpencil.errors import UsageError
 from redpencil.policy import FunctionPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.tasks.overlap import disjoint
-from redpencil.types import Status, Task, Trace, Value
+from redpencil.tasks.traces import open_places
+from redpencil.types import Task, Trace, Value
 
 
 class Plan(Value, frozen=True, kw_only=True):
@@ -57,7 +58,7 @@ def correction_set(
     """
     if strange := next((trace for trace in traces if trace.method != "coe"), None):
         raise UsageError(f"{strange.task.id}: editing alone can be corrected, not {strange.method}")
-    if not any(map(_places, traces)):
+    if not any(map(open_places, traces)):
         raise UsageError(f"none of the {len(traces)} traces failed: there is nothing to correct")
     _, overlapping = disjoint((trace.task for trace in traces), others)
     left_out = {task.id: other.id for task, other in overlapping}
@@ -109,7 +110,7 @@ def correct(
         UsageError: the task has no solution.
         SandboxError: the checker could not judge a page.
     """
-    places = _places(trace)
+    places = open_places(trace)
     rng = random.Random(f"{seed}:{trace.seed}:{trace.task.id}:{trace.task.program}")
     for place in sorted(rng.sample(places, min(cuts, len(places)))):
         yield _gone_on(trace, place, checker, rules or EditRules())
@@ -127,16 +128,3 @@ def _gone_on(trace: Trace, place: int, checker: Checker, rules: EditRules) -> Tr
     episode = Episode(env, trace.seed, trace.corruptions)
     (played,) = rollout([episode], FunctionPolicy(teacher, "demo:correction"), checkers=1)
     return demonstration(played)
-
-
-def _places(trace: Trace) -> list[int]:
-    """After how many of its turns it is open what comes next."""
-    if trace.solved or trace.end == "error":
-        return []
-    after = [
-        number
-        for number, turn in enumerate(trace.turns, 1)
-        if turn.verdict.status is not Status.PASSED
-        and (turn.edit is None or turn.edit.command != "EXIT")
-    ]
-    return [0, *after]

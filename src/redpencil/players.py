@@ -12,7 +12,7 @@ from redpencil.errors import UsageError
 from redpencil.evaluate import Plan, make_policy, on_this_machine
 from redpencil.parallel import Cluster
 from redpencil.policy import Policy
-from redpencil.rollout import CONCURRENCY, Episode, Play, episode_key, rollout
+from redpencil.rollout import CONCURRENCY, Episode, EpisodeKey, Play, episode_key, rollout
 from redpencil.types import Trace
 
 
@@ -51,7 +51,7 @@ class Player:
         """Nothing is played yet."""
         self._policy = policy
         self._arrived: SimpleQueue[tuple[Episode, Future[Trace]]] = SimpleQueue()
-        self._playing: dict[tuple[str, str, int], Future[Trace]] = {}
+        self._playing: dict[EpisodeKey, Future[Trace]] = {}
         Thread(target=self._play, daemon=True).start()
 
     def __call__(self, episode: Episode) -> Trace:

@@ -130,9 +130,12 @@ def rollout_to_file(
     return ordered
 
 
-def episode_key(task: Task, seed: int) -> tuple[str, str, int]:
-    """What sets an episode apart from those that are played with it: task, program and seed."""
-    return task.id, task.program or "", seed
+EpisodeKey = tuple[str, str, tuple[str, ...], int]
+
+
+def episode_key(task: Task, seed: int) -> EpisodeKey:
+    """What sets an episode apart from those played with it: task, program, history and seed."""
+    return task.id, task.program or "", task.history, seed
 
 
 class _Play:

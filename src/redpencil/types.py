@@ -41,6 +41,8 @@ class Task(Value, frozen=True, omit_defaults=True):
     split: Split
     fault: str = ""
     """How `program` fails, where a model wrote it: `wrong_answer`, `NameError`..., else empty."""
+    history: tuple[str, ...] = ()
+    """Commands already given to `program` when an episode of editing begins."""
 
 
 class Edit(Value, frozen=True):

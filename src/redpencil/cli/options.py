@@ -116,7 +116,7 @@ Source = Annotated[
     str,
     typer.Argument(
         help="builtin[:SPLIT], mbpp[:SPLIT], humaneval, humanevalfix, quixbugs:FOLDER, debugbench, "
-        "doctest:PATH or jsonl:PATH.",
+        "doctest:PATH, jsonl:PATH or traces:PATH.",
         show_default=False,
     ),
 ]

@@ -22,6 +22,7 @@ from redpencil.env.answer import (
 )
 from redpencil.env.edit import EditEnv
 from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Env, RewardRule, Step
+from redpencil.errors import UsageError
 from redpencil.types import Task
 
 __all__ = [
@@ -65,8 +66,10 @@ def repairing(
         examples: other broken programs, shown with their solutions before a direct answer.
 
     Raises:
-        UsageError: the task has no broken program.
+        UsageError: the task has no broken program, or begins amid editing.
     """
+    if task.history and method != "coe":
+        raise UsageError(f"{task.id} begins amid editing: leave out --method {method}")
     match method:
         case "coe":
             return EditEnv(task, checker, rules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redpencil import editor
 from redpencil.checkers import Checker, judge
 from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Step, broken_page
-from redpencil.errors import ApplyError, ParseError
+from redpencil.errors import ApplyError, ParseError, UsageError
 from redpencil.types import Edit, End, Observation, Status, Task
 
 EDIT_PROMPT = """\
@@ -64,7 +64,21 @@ class EditEnv:
         self._seen = {self._page}
         self._verdict = judge(self._checker, editor.page_text(self._page), self.task)
         self._paid = self._verdict.solved
-        return self._observe("", first=True)
+        return self._resume(self._observe("", first=True))
+
+    def _resume(self, first: Observation) -> Observation:
+        """What is shown after the commands already given, which count against no limit."""
+        if not self.task.history:
+            return first
+        text = first.text
+        for action in self.task.history:
+            step = self.step(action)
+            if step.end in ("exit", "solved"):
+                raise UsageError(f"{self.task.id}: its history ends the episode by {action!r}")
+            shown = step.observation.text
+            text = shown if step.observation.fresh else f"{text}{action}\n{shown}"
+        self._turns = self._idle = 0
+        return Observation(text, self._page)
 
     def step(self, action: str) -> Step:
         rule = self.rules.reward

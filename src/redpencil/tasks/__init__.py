@@ -37,6 +37,7 @@ SOURCES = (
     "quixbugs:FOLDER",
     "debugbench[:FOLDER]",
     "jsonl:PATH",
+    "traces:PATH",
 )
 
 
@@ -46,7 +47,8 @@ def load(source: str) -> TaskSet:
     Args:
         source: `builtin`, `builtin:test`, `doctest:PATH`, `mbpp:train`, `mbpp:train:FOLDER`,
             `humaneval`, `humanevalfix`, `humanevalfix:FOLDER`, `quixbugs:FOLDER`, `debugbench`,
-            `debugbench:FOLDER` or `jsonl:PATH`; a split is `train`, `validation` or `test`.
+            `debugbench:FOLDER`, `jsonl:PATH` or `traces:PATH`; a split is `train`, `validation` or
+            `test`.
 
     Raises:
         UsageError: there is no such source or split, or it holds no task.
@@ -88,6 +90,10 @@ def load(source: str) -> TaskSet:
             from redpencil.tasks.jsonlines import from_file
 
             found = from_file(Path(rest))
+        case "traces" if rest:
+            from redpencil.tasks.traces import from_traces
+
+            found = from_traces(Path(rest))
         case _:
             raise UsageError(f"no task source {source!r}; the sources are {', '.join(SOURCES)}")
     if not found.tasks:
