@@ -190,7 +190,7 @@ def demos_summary(summary: Summary) -> str:
     return (
         f"{summary.demos} demonstrations of {summary.tasks} tasks{tokens}; "
         f"mean edit distance {summary.mean_edit_distance:.1f} characters\n"
-        f"turns: {turns}\ncorruptions: {corruptions}\nleft out: {drops or 'nothing'}"
+        f"turns: {turns}\ncorruptions: {corruptions or 'none'}\nleft out: {drops or 'nothing'}"
     )
 
 
