@@ -8,25 +8,16 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers.processors import TemplateProcessing
 
 from families import FAMILIES, WINDOW, random_model
-from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
 from redpencil.engine.cache import BLOCK
-from redpencil.engine.chat import next_message
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.packed import PackedModel
-from redpencil.engine.weights import load_adapter, load_base, load_model, load_tokenizer
-from redpencil.env import EditEnv, EditRules, SelfRepairEnv
+from redpencil.engine.weights import load_adapter, load_base, load_model
 from redpencil.errors import UsageError
-from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.recipes import Lora
-from redpencil.rollout import Episode, rollout
 from redpencil.train.loop import new_adapter, save_adapter
-from redpencil.train.tokens import trace_tokens
-from redpencil.train.vllm import VllmEngine
-from redpencil.types import Task, Trace
 
 
 def sampling(seed: int = 0, temperature: float = 1.0, tokens: int = 12) -> Sampling:
@@ -371,158 +362,8 @@ def test_sync_refuses_what_it_cannot_take_over(
         engine.sync(model)
 
 
-def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: Task) -> None:
-    env = EditEnv(double, PythonChecker(), EditRules(max_turns=3))
-    (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
-    (tokens,) = trace_tokens(trace, tokenizer=None)  # nothing is encoded again
-    decode = engine.decode
-    for turn in trace.turns:
-        assert decode(turn.action_ids).partition("\n")[0] == turn.action
-        assert len(turn.logprobs) == len(turn.action_ids)
-    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
-    assert mine == [token for turn in trace.turns for token in turn.action_ids]
-    shown = [turn.observation.text for turn in trace.turns]
-    rendered = decode(tokens.ids)
-    for text in shown:
-        assert text in rendered
-
-
-def test_the_chat_template_is_used_where_the_environment_asks(engine: LocalEngine) -> None:
-    ids = engine.show(engine.open(), "hello", chat=True)
-    assert engine.decode(ids) == "user: hello\nassistant: "
-
-
 def test_wrong_models_and_adapters_say_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no model '\./nowhere-1b'"):
         load_base("./nowhere-1b")
     with pytest.raises(UsageError, match=r"adapter_config\.json is missing"):
         load_model(str(tiny_model), tmp_path)
-
-
-def test_a_conversation_is_what_the_chat_template_makes_of_it(
-    engine: LocalEngine, tiny_model: Path, double: Task
-) -> None:
-    """Turn by turn, answers that the model ends by itself and answers that were ended."""
-    tokenizer = load_tokenizer(str(tiny_model))
-    env = SelfRepairEnv(double, PythonChecker(), max_turns=4)
-    env.max_tokens = 24
-    ended = set()
-    for seed in range(12):
-        (trace,) = rollout([Episode(env, seed)], ModelPolicy(engine, "tiny", temperature=1.5))
-        messages, ids = [], []
-        for turn in trace.turns:
-            ids += [*turn.observation_ids, *turn.action_ids]
-            by_itself = turn.action_ids[-1] == tokenizer.eos_token_id
-            ended.add(by_itself)
-            said = tokenizer.decode(turn.action_ids).removesuffix("<end>" if by_itself else "")
-            messages.append({"role": "user", "content": turn.observation.text})
-            messages.append({"role": "assistant", "content": said})
-        wanted = tokenizer.apply_chat_template(messages, tokenize=False)
-        assert wanted.startswith(tokenizer.decode(ids))
-        assert wanted.removeprefix(tokenizer.decode(ids)) in ("\n", "<end>\n")
-    assert len(trace.turns) == 4
-    assert ended == {True, False}
-
-
-def test_a_chats_demonstration_is_encoded_as_the_policy_would_have_met_it(
-    engine: LocalEngine, tiny_model: Path, double: Task
-) -> None:
-    answers = ["```python\nx\n```", f"```python\n{double.solution}```"]
-    env = SelfRepairEnv(double, PythonChecker())
-    (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: answers))
-    tokenizer = load_tokenizer(str(tiny_model))
-    (tokens,) = trace_tokens(trace, tokenizer)
-    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
-    assert tokenizer.decode(mine) == "".join(f"{answer}<end>" for answer in answers)
-    messages = [
-        message
-        for turn in trace.turns
-        for message in (
-            {"role": "user", "content": turn.observation.text},
-            {"role": "assistant", "content": turn.action},
-        )
-    ]
-    wanted = tokenizer.apply_chat_template(messages, tokenize=False)
-    assert tokenizer.decode(tokens.ids) == wanted.removesuffix("\n")
-
-
-def test_a_chat_is_closed_by_the_token_of_its_template(tiny_model: Path, double: Task) -> None:
-    """Which is not always the one that ends a text; an answer that has it is not closed twice."""
-    tokenizer: Any = load_tokenizer(str(tiny_model))
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>", "<over>"]})
-    tokenizer.chat_template = tokenizer.chat_template.replace("<end>", "<over>")
-    env = SelfRepairEnv(double, PythonChecker())
-    (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: ["no", "not this"]))
-    (tokens,) = trace_tokens(trace, tokenizer)
-    text = tokenizer.decode(tokens.ids)
-    assert "assistant: no<over>\nuser: " in text
-    assert text.endswith("assistant: not this<over>")
-    assert next_message(tokenizer, "Why?", "<over>").startswith("\nuser: Why?<over>")
-    assert next_message(tokenizer, "Why?", "<end>").startswith("<over>\nuser: Why?")
-
-
-def test_without_history_each_turn_is_a_sequence_of_its_own(
-    engine: LocalEngine, double: Task
-) -> None:
-    rules = EditRules(max_turns=3, history=False)
-    env = EditEnv(double, PythonChecker(), rules)
-    (trace,) = rollout([Episode(env, seed=3)], ModelPolicy(engine, "tiny"))
-    sequences = trace_tokens(trace, tokenizer=None)
-    assert len(sequences) == len(trace.turns) == 3
-    for index, (turn, tokens) in enumerate(zip(trace.turns, sequences, strict=True)):
-        assert tokens.ids == [*turn.observation_ids, *turn.action_ids]
-        assert engine.decode(turn.observation_ids) == turn.observation.text
-        assert "Task: Return twice the number." in turn.observation.text
-        assert alone(engine, turn.observation.text, seed=3 + (index << 64)).ids == turn.action_ids
-    assert engine.capacity == len(engine._free)  # every sequence is closed again
-
-
-def alone(engine: LocalEngine, text: str, seed: int) -> Sample:
-    handle = engine.open()
-    engine.append(handle, engine.encode(text))
-    (sample,) = engine.sample([(handle, sampling(seed, tokens=96))])
-    engine.close(handle)
-    return sample
-
-
-@pytest.fixture
-def demo_trace(double: Task) -> Trace:
-    script = ["### REPL 2 >>>    return n * 2", "### EXIT"]
-    (trace,) = rollout(
-        [Episode(EditEnv(double, PythonChecker()))], ScriptedPolicy(lambda _: script)
-    )
-    return trace
-
-
-def test_a_demonstration_is_encoded_as_a_policy_would_have_met_it(
-    engine: LocalEngine, tiny_model: Path, demo_trace: Trace
-) -> None:
-    (tokens,) = trace_tokens(demo_trace, load_tokenizer(str(tiny_model)))
-    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
-    assert engine.decode(mine) == "### REPL 2 >>>    return n * 2\n### EXIT\n"
-    shown = "".join(turn.observation.text for turn in demo_trace.turns)
-    theirs = [token for token, is_mine in zip(*tokens, strict=True) if not is_mine]
-    assert engine.decode(theirs) == shown
-
-
-def test_a_context_begins_as_the_tokenizer_begins_a_text(
-    engine: LocalEngine, tiny_model: Path, demo_trace: Trace
-) -> None:
-    tokenizer = load_tokenizer(str(tiny_model))
-    bos = tokenizer.bos_token, tokenizer.bos_token_id
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{bos[0]} $A", None, [bos])
-    texts = [turn.observation.text for turn in demo_trace.turns]
-    (tokens,) = trace_tokens(demo_trace, tokenizer)
-    assert tokens.ids.count(bos[1]) == 1
-    engines = [
-        LocalEngine(engine._contexts.model, tokenizer),
-        VllmEngine(None, tokenizer, context=1024),  # type: ignore[arg-type]
-    ]
-    for own in engines:
-        handle = own.open()
-        shown = [id for text in texts for id in own.show(handle, text)]
-        assert shown == [id for id, mine in zip(*tokens, strict=True) if not mine]
-        assert shown[0] == bos[1]
-        assert engine.decode(shown) == "".join(texts)
-    first = engines[0].show(engines[0].open(), "hello", chat=True)
-    assert first[0] != bos[1]  # which a template writes out itself

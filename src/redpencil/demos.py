@@ -222,7 +222,7 @@ def some_intact(
     for broken in variants:
         chosen, solution = rng.random() < share, broken.task.solution
         if chosen and solution is not None and judge(checker, solution, broken.task).solved:
-            task = msgspec.structs.replace(broken.task, program=solution, fault="", history=())
+            task = msgspec.structs.replace(broken.task, program=solution, fault="", given=())
             yield Broken(task, (), ())
         else:
             yield broken

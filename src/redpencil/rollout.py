@@ -134,8 +134,8 @@ EpisodeKey = tuple[str, str, tuple[str, ...], int]
 
 
 def episode_key(task: Task, seed: int) -> EpisodeKey:
-    """What sets an episode apart from those played with it: task, program, history and seed."""
-    return task.id, task.program or "", task.history, seed
+    """What sets an episode apart from those played with it: task, program, what is given, seed."""
+    return task.id, task.program or "", task.given, seed
 
 
 class _Play:

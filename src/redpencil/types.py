@@ -41,7 +41,7 @@ class Task(Value, frozen=True, omit_defaults=True):
     split: Split
     fault: str = ""
     """How `program` fails, where a model wrote it: `wrong_answer`, `NameError`..., else empty."""
-    history: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
     """Commands already given to `program` when an episode of editing begins."""
 
 

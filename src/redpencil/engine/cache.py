@@ -72,8 +72,7 @@ class Cache:
         return beginning.length if beginning else 0
 
     def reserve(self, rows: Sequence[int], ends: Sequence[int]) -> None:
-        """Have blocks for these rows as far as these positions, and none that nobody needs."""
-        self._trim()
+        """Have blocks for these rows as far as these positions."""
         self._grow(
             max(rows) + 1,
             max(end - self.begun(row) for row, end in zip(rows, ends, strict=True)),
@@ -129,6 +128,7 @@ class Cache:
             layers.append(whole[:, :, :length].clone())
             self._put(layer, row, 0, whole[:, :, length:])
         self.beginnings[row] = Beginning(length, layers)
+        self._trim()
 
     def _put(self, layer: int, row: int, start: int, new_2HSD: torch.Tensor) -> None:
         """Write a row's own positions from `start`."""

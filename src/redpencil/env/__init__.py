@@ -68,7 +68,7 @@ def repairing(
     Raises:
         UsageError: the task has no broken program, or begins amid editing.
     """
-    if task.history and method != "coe":
+    if task.given and method != "coe":
         raise UsageError(f"{task.id} begins amid editing: leave out --method {method}")
     match method:
         case "coe":

@@ -68,13 +68,13 @@ class EditEnv:
 
     def _resume(self, first: Observation) -> Observation:
         """What is shown after the commands already given, which count against no limit."""
-        if not self.task.history:
+        if not self.task.given:
             return first
         text = first.text
-        for action in self.task.history:
+        for action in self.task.given:
             step = self.step(action)
             if step.end in ("exit", "solved"):
-                raise UsageError(f"{self.task.id}: its history ends the episode by {action!r}")
+                raise UsageError(f"{self.task.id}: the given {action!r} ends the episode")
             shown = step.observation.text
             text = shown if step.observation.fresh else f"{text}{action}\n{shown}"
         self._turns = self._idle = 0

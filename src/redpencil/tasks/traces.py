@@ -18,7 +18,7 @@ def from_traces(path: Path) -> TaskSet:
     Raises:
         DataError: names the file, the line and the field that are wrong.
     """
-    tasks: dict[tuple[str | None, tuple[str, ...]], Task] = {}
+    tasks: dict[tuple[Task, tuple[str, ...]], Task] = {}
     traces = failed = 0
     for number, trace in numbered_jsonl(path, Trace):
         if trace.method != "coe":
@@ -27,10 +27,10 @@ def from_traces(path: Path) -> TaskSet:
         places = [place for place in open_places(trace) if place]
         failed += bool(places)
         for place in places:
-            history = trace.task.history + tuple(turn.action for turn in trace.turns[:place])
+            given = trace.task.given + tuple(turn.action for turn in trace.turns[:place])
             name = f"{trace.task.id}#{len(tasks) + 1}"
-            task = msgspec.structs.replace(trace.task, id=name, history=history)
-            tasks.setdefault((task.program, history), task)
+            task = msgspec.structs.replace(trace.task, id=name, given=given)
+            tasks.setdefault((trace.task, given), task)
     where = f"{failed} failed of {counted(traces, 'trace')} from {path}"
     return TaskSet(tuple(tasks.values()), f"{counted(len(tasks), 'place')} in {where}")
 

@@ -33,8 +33,8 @@ def played(task: Task, *actions: str, rules: EditRules | None = None) -> Trace:
     return trace
 
 
-def begun(task: Task, *history: str) -> Task:
-    return msgspec.structs.replace(task, history=history)
+def begun(task: Task, *given: str) -> Task:
+    return msgspec.structs.replace(task, given=given)
 
 
 @pytest.mark.parametrize("history", [True, False])
@@ -63,14 +63,12 @@ def test_what_came_before_counts_against_no_limit_and_is_not_paid_again(double: 
     ("ending", "rules"),
     [(EXIT, EditRules()), (RIGHT, EditRules(until_solved=True))],
 )
-def test_a_history_that_ends_the_episode_is_refused(
-    ending: str, rules: EditRules, double: Task
-) -> None:
-    with pytest.raises(UsageError, match=f"{double.id}: its history ends the episode by '### "):
+def test_what_ends_the_episode_cannot_be_given(ending: str, rules: EditRules, double: Task) -> None:
+    with pytest.raises(UsageError, match=f"{double.id}: the given '### "):
         EditEnv(begun(double, VAIN, ending), CHECKER, rules).reset()
 
 
-def test_only_edits_have_a_history(double: Task) -> None:
+def test_only_edits_can_be_given(double: Task) -> None:
     with pytest.raises(UsageError, match="begins amid editing: leave out --method direct"):
         repairing("direct", begun(double, VAIN), CHECKER, EditRules())
 
@@ -89,7 +87,7 @@ def test_the_places_at_which_failed_traces_were_open_are_tasks(
     failed = played(double, VAIN, GARBLED, VAIN)
     write_jsonl(path, [failed, played(double, RIGHT, EXIT), failed, played(double, EXIT)])
     found = load(f"traces:{path}")
-    assert [task.history for task in found.tasks] == [
+    assert [task.given for task in found.tasks] == [
         (VAIN,),
         (VAIN, GARBLED),
         (VAIN, GARBLED, VAIN),
@@ -100,7 +98,7 @@ def test_the_places_at_which_failed_traces_were_open_are_tasks(
     # What goes wrong from such a place is one in its turn.
     again = tmp_path / "again.jsonl"
     write_jsonl(again, [played(found.tasks[1], VAIN)])
-    assert load(f"traces:{again}").tasks[0].history == (VAIN, GARBLED, VAIN)
+    assert load(f"traces:{again}").tasks[0].given == (VAIN, GARBLED, VAIN)
 
 
 def test_traces_of_answers_have_no_such_places(double: Task, tmp_path: Path) -> None:
@@ -111,7 +109,7 @@ def test_traces_of_answers_have_no_such_places(double: Task, tmp_path: Path) -> 
         load(f"traces:{path}")
 
 
-def test_programs_with_a_history_are_kept_apart_and_lose_it_when_left_intact(
+def test_programs_amid_editing_are_kept_apart_and_begin_anew_when_left_intact(
     double: Task, tmp_path: Path
 ) -> None:
     tasks = [begun(double, VAIN), begun(double, GARBLED)]
@@ -125,4 +123,4 @@ def test_programs_with_a_history_are_kept_apart_and_lose_it_when_left_intact(
         return rollout(some, ScriptedPolicy(lambda _: [RIGHT, EXIT]))
 
     traces = rollout_to_file(tmp_path / "traces.jsonl", episodes, play)
-    assert {trace.task.history for trace in traces} == {(VAIN,), (GARBLED,)}
+    assert {trace.task.given for trace in traces} == {(VAIN,), (GARBLED,)}
