@@ -115,6 +115,16 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
+def test_demonstrations_that_were_changed_are_not_trained_on(
+    tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    tasks = load("builtin:validation").tasks[:2]
+    path = pipeline.make_demos(tiny_recipe, tasks, tmp_path / "demos.jsonl")
+    write_jsonl(path, read_jsonl(path, Trace)[:1])
+    with pytest.raises(UsageError, match="no longer what its card says"):
+        pipeline.make_demos(tiny_recipe, tasks, path)
+
+
 def test_what_is_in_a_source_is_part_of_what_a_stage_depends_on(tmp_path: Path) -> None:
     """Else a file of tasks that was changed would be compared with what it was."""
     source = tmp_path / "mine.jsonl"

@@ -59,9 +59,10 @@ def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path, command: str =
 
     Args:
         command: the command that makes the run again, for its record; so below.
+
+    Raises:
+        UsageError: the file holds others, or is no longer what its card says.
     """
-    if path.exists() and path.with_suffix(".json").exists():
-        return path
     plan = DemosPlan(
         **msgspec.structs.asdict(recipe.demos),
         tasks_sha256=tasks_sha256(tasks),
