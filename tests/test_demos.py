@@ -7,6 +7,8 @@ import random
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from redpencil import demos, editor
 from redpencil.checkers import PythonChecker
@@ -101,9 +103,9 @@ def test_stumbles_are_mended_and_not_learned(order: demos.Order) -> None:
     traces = play(0)
     assert len(traces) >= 8
     assert all(trace.solved and trace.end == "exit" for trace in traces)
-    given = [(t, turn) for t in traces for turn in t.turns if turn.given]
-    idle = [turn for t, turn in given if turn.edit and turn.edit.text in turn.observation.page]
-    assert len(given) > len(idle) > 0
+    bad = [turn for trace in traces for turn in trace.turns if turn.given]
+    idle = [turn for turn in bad if turn.edit and turn.edit.text in turn.observation.page]
+    assert len(bad) > len(idle) > 0
     assert not any(trace.turns[-1].given for trace in traces)
     for trace in traces:
         (mine,) = trace_tokens(trace, Letters())
@@ -136,6 +138,48 @@ def test_an_answer_in_place_of_edits_is_the_solution_to_the_same_programs() -> N
         assert answered.solved
         (turn,) = answered.turns
         assert turn.action == f"```python\n{edited.task.solution}```"
+
+
+def test_reasoning_says_what_is_wrong_and_then_answers() -> None:
+    tasks = load("builtin:validation").tasks[:4]
+    variants = list(demos.broken_variants(tasks, 1, (1, 3), 0, CHECKER))
+    answers = demos.demonstrate(variants, CHECKER, method="direct")
+    reasoned = demos.demonstrate(variants, CHECKER, method="reasoning")
+    for answered, thought in zip(answers, reasoned, strict=True):
+        assert isinstance(answered, Trace)
+        assert isinstance(thought, Trace)
+        assert (thought.method, thought.task) == ("reasoning", answered.task)
+        said, program = thought.turns[0].action.split("\n\n", 1)
+        assert said.startswith(("Line ", "After line "))
+        assert program == answered.turns[0].action
+
+
+def test_words_say_what_the_edits_do() -> None:
+    page = ("def f(n):", "    print(n)", "    n -= 1", "", "    return m")
+    target = (
+        "import math",
+        "def f(n):",
+        "    n -= 1",
+        "",
+        "    n = abs(n)",
+        "    return n",
+        "    #",
+    )
+    assert demos.in_words(page, target) == [
+        "After line 0, `import math` is missing.",
+        "Line 2, `    print(n)`, does not belong there.",
+        "Line 5, `    return m`, should be `    n = abs(n)`.",
+        "After line 5, `    return n` is missing.",
+        "After line 5, `    #` is missing.",
+    ]
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=6).map(tuple)
+
+
+@given(LINES, LINES)
+def test_there_is_a_sentence_for_each_edit(page: Page, target: Page) -> None:
+    assert len(demos.in_words(page, target)) == len(demos.difference(page, target))
 
 
 def test_broken_programs_depend_on_task_and_seed_alone() -> None:

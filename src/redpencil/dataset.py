@@ -55,8 +55,9 @@ class DemosRecipe(Value, frozen=True):
     """The task source."""
     per_task: Count = 3
     """Most demonstrations of a task."""
-    method: Literal["coe", "direct"] = "coe"
-    """By editing, or the solution as one answer; the same programs are broken for both."""
+    method: Literal["coe", "direct", "reasoning"] = "coe"
+    """By editing, or the solution as one answer, at once or after what is wrong in words; the same
+    programs are broken for all."""
     order: Literal["direct", "inverse", "both"] = "direct"
     """With `both` every other one is made in each order."""
     corruptions: tuple[Count, Count] = (1, 5)

@@ -310,10 +310,7 @@ def _bad_edit(page: Page, rng: random.Random) -> Edit:
 def difference(page: Page, target: Page) -> list[Edit]:
     """Edits that turn `page` into `target`, from the top; each writes a whole line of `target`."""
     edits: list[Edit] = []
-    matcher = difflib.SequenceMatcher(None, page, target, autojunk=False)
-    for tag, a, b, c, d in matcher.get_opcodes():
-        if tag == "equal":
-            continue
+    for a, b, c, d in _differing(page, target):
         # Everything above is already mended, so the block begins at the target's line c + 1.
         common = min(b - a, d - c)
         for offset in range(common):
@@ -322,6 +319,25 @@ def difference(page: Page, target: Page) -> list[Edit]:
             edits.append(Edit("ADDL", c + offset + 1, target[c + offset]))
         edits += [Edit("DELL", c + common + 1)] * (b - a - common)
     return edits
+
+
+def in_words(page: Page, target: Page) -> list[str]:
+    """What `difference` does, a sentence an edit; line numbers are those of `page`."""
+    said: list[str] = []
+    for a, b, c, d in _differing(page, target):
+        for old, new in zip(range(a, b), range(c, d), strict=False):
+            said.append(f"Line {old + 1}, `{page[old]}`, should be `{target[new]}`.")
+        for new in range(c + b - a, d):
+            said.append(f"After line {b}, `{target[new]}` is missing.")
+        for old in range(a + d - c, b):
+            said.append(f"Line {old + 1}, `{page[old]}`, does not belong there.")
+    return said
+
+
+def _differing(page: Page, target: Page) -> list[tuple[int, int, int, int]]:
+    """Where lines `a` to `b` of the page stand for lines `c` to `d` of the target, from 0."""
+    matcher = difflib.SequenceMatcher(None, page, target, autojunk=False)
+    return [(a, b, c, d) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
 
 
 def demonstrate(
@@ -337,7 +353,8 @@ def demonstrate(
 ) -> Iterator[Trace | Drop]:
     """Let a teacher mend them in the environment: a trace for each variant, in order.
 
-    By the method `coe` a `Teacher` edits; by any other the task's solution is the answer.
+    By the method `coe` a `Teacher` edits; by any other the task's solution is the answer, which
+    reasoning says first in words how to come to.
 
     Only what is broken at the start and solved at the end, by commands that could all be played,
     is a demonstration. How long the checks took is left out, so that the same variants always give
@@ -363,11 +380,21 @@ def demonstrate(
         if method == "coe":
             policy = FunctionPolicy(editing, f"demo:{order}")
         else:
-            policy = ScriptedPolicy(lambda task: [fenced(task.solution or "")], "demo:answer")
+            policy = ScriptedPolicy(partial(_answers, method), "demo:answer")
         played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
         traces = {trace.task: trace for trace in played}
         for task in chunk:
             yield demonstration(traces[task])
+
+
+def _answers(method: Method, task: Task) -> list[str]:
+    solution = task.solution or ""
+    answer = fenced(solution)
+    if method == "reasoning":
+        page = editor.load_page(task.program or "")
+        said = " ".join(in_words(page, editor.load_page(solution)))
+        answer = f"{said}\n\n{answer}"
+    return [answer]
 
 
 def demonstration(trace: Trace) -> Trace | Drop:

@@ -131,8 +131,11 @@ def demos(
     recipe: RecipeFile = None,
     per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
     method: Annotated[
-        Literal["coe", "direct"],
-        typer.Option(help="By editing, or the solution as one answer to the same programs."),
+        Literal["coe", "direct", "reasoning"],
+        typer.Option(
+            help="By editing, or the solution as one answer, at once or after saying what is "
+            "wrong; the same programs are broken for all."
+        ),
     ] = "coe",
     order: Annotated[
         Literal["direct", "inverse", "both"],
