@@ -45,24 +45,25 @@ def test_the_models_commands_are_given_and_the_teacher_mends_what_they_left(doub
     failed = played(double, mistakes)
     made = corrected(failed, cuts=9)
 
-    assert [sum(turn.given for turn in trace.turns) for trace in made] == [0, 1, 2, 3]
+    assert [list(trace.task.given) for trace in made] == [mistakes[:place] for place in range(4)]
     for trace in made:
-        given = [turn for turn in trace.turns if turn.given]
-        taught = [turn.action for turn in trace.turns if not turn.given]
-        assert [turn.action for turn in given] == mistakes[: len(given)]
+        place = len(trace.task.given)
+        shown = "".join(f"{turn.observation.text}{turn.action}\n" for turn in failed.turns[:place])
         # What the model is shown is what it was shown when it failed.
-        before = [turn.observation for turn in failed.turns[: len(given)]]
-        assert [turn.observation for turn in given] == before
+        left = failed.turns[place].observation if place < len(failed.turns) else failed.final
+        first = trace.turns[0].observation
+        assert (first.text, first.page) == (shown + left.text, left.page)
+        taught = [turn.action for turn in trace.turns]
         assert taught[-2:] == [RIGHT, EXIT] or taught[0].startswith("### REPL 1 >>>def double")
         assert trace.solved
-        assert (trace.end, trace.policy) == ("exit", "demo:correction")
+        assert trace.end == "exit"
         assert (trace.corruptions, trace.seed) == (failed.corruptions, failed.seed)
 
 
 def test_a_cut_is_where_it_is_open_what_comes_next(double: Task) -> None:
     first, second = corrected(played(double, [VAIN, EXIT]), cuts=9)
     assert [turn.action for turn in first.turns] == [RIGHT, EXIT]
-    assert [turn.action for turn in second.turns] == [VAIN, RIGHT, EXIT]
+    assert (second.task.given, second.turns[0].action) == ((VAIN,), RIGHT)
     assert corrected(played(double, [EXIT]), cuts=9) == [first]
     assert corrected(played(double, [VAIN, RIGHT, EXIT]), cuts=9) == []
     # Where only a hidden test fails, nothing that the model sees says what is wrong.
@@ -72,14 +73,14 @@ def test_a_cut_is_where_it_is_open_what_comes_next(double: Task) -> None:
 
 def test_the_latest_pages_leave_a_teacher_as_many_turns_as_the_first(double: Task) -> None:
     made = corrected(played(double, [VAIN] * 12), cuts=13)
-    assert [len(trace.turns) for trace in made] == list(range(2, 15))
+    assert [len(trace.task.given) for trace in made] == list(range(13))
     assert all(trace.solved for trace in made)
 
 
 def test_the_turns_are_drawn_by_the_seed(double: Task) -> None:
     failed = played(double, [VAIN] * 6)
-    lengths = [len(corrected(failed, seed=seed)[0].turns) for seed in range(80)]
-    assert set(lengths) == {2, 3, 4, 5, 6, 7, 8}
+    places = [len(corrected(failed, seed=seed)[0].task.given) for seed in range(80)]
+    assert set(places) == {0, 1, 2, 3, 4, 5, 6}
     assert corrected(failed, seed=3) == corrected(failed, seed=3)
 
 

@@ -13,17 +13,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import msgspec
-
 from redpencil.checkers import Checker
 from redpencil.dataset import Count, DemoSet, TaskDemos
-from redpencil.demos import Broken, Drop, Teacher, demonstration
-from redpencil.env import EditRules, repairing
+from redpencil.demos import Broken, Drop, demonstrate
+from redpencil.env import EditRules
 from redpencil.errors import UsageError
-from redpencil.policy import FunctionPolicy
-from redpencil.rollout import Episode, rollout
 from redpencil.tasks.overlap import disjoint
-from redpencil.tasks.traces import open_places
+from redpencil.tasks.traces import begun, open_places
 from redpencil.types import Task, Trace, Value
 
 
@@ -104,7 +100,6 @@ def correct(
     Args:
         cuts: at how many places it is cut, at most; before anything was done is one of them.
         seed: of the places.
-        rules: of an episode; the turns that are given do not count against the teacher's.
 
     Raises:
         UsageError: the task has no solution.
@@ -112,19 +107,6 @@ def correct(
     """
     places = open_places(trace)
     rng = random.Random(f"{seed}:{trace.seed}:{trace.task.id}:{trace.task.program}")
-    for place in sorted(rng.sample(places, min(cuts, len(places)))):
-        yield _gone_on(trace, place, checker, rules or EditRules())
-
-
-def _gone_on(trace: Trace, place: int, checker: Checker, rules: EditRules) -> Trace | Drop:
-    """The trace's first turns, so many of them, and from there the teacher's."""
-    first = [turn.action for turn in trace.turns[:place]]
-
-    def teacher(task: Task, seed: int) -> Teacher:
-        return Teacher(Broken(task, (), ()), "direct", first=first)
-
-    rules = msgspec.structs.replace(rules, max_turns=place + rules.max_turns)
-    env = repairing("coe", trace.task, checker, rules)
-    episode = Episode(env, trace.seed, trace.corruptions)
-    (played,) = rollout([episode], FunctionPolicy(teacher, "demo:correction"), checkers=1)
-    return demonstration(played)
+    cut = sorted(rng.sample(places, min(cuts, len(places))))
+    left = [Broken(begun(trace, place), trace.corruptions, ()) for place in cut]
+    return demonstrate(left, checker, seed=trace.seed, rules=rules, checkers=1)

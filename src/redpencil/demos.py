@@ -247,7 +247,6 @@ class Teacher:
         stumbles: float = 0.0,
         seed: int = 0,
         *,
-        first: Sequence[str] = (),
         thorough: bool = False,
     ) -> None:
         """Make a teacher for one episode.
@@ -256,8 +255,6 @@ class Teacher:
 
         Args:
             stumbles: the chance of a stumble in each turn before the tests pass.
-            first: commands of somebody else's that are given before the teacher takes over, who
-                then mends in the direct order what is left.
             thorough: goes on while there is anything to write, though the visible tests pass.
 
         Raises:
@@ -266,8 +263,7 @@ class Teacher:
         if broken.task.solution is None:
             raise UsageError(f"task {broken.task.id} has no solution to demonstrate")
         self._solution = editor.load_page(broken.task.solution)
-        self._first = list(first)
-        self._direct = order == "direct" or not broken.mending or bool(first)
+        self._direct = order == "direct" or not broken.mending
         self._stumbles = stumbles
         self._thorough = thorough
         self._todo = None if self._direct else list(broken.mending)
@@ -276,8 +272,6 @@ class Teacher:
 
     def __call__(self, observation: Observation) -> Action:
         """The next command: EXIT as soon as the visible tests pass, unless it is thorough."""
-        if self._first:
-            return Action(self._first.pop(0), given=True)
         if self._todo is None:
             self._todo = difference(observation.page, self._solution)
         passed = observation.text.endswith(f"\n{PASS_MESSAGE}\n")
@@ -384,7 +378,7 @@ def demonstrate(
         played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
         traces = {trace.task: trace for trace in played}
         for task in chunk:
-            yield demonstration(traces[task])
+            yield _demonstration(traces[task])
 
 
 def _answers(method: Method, task: Task) -> list[str]:
@@ -397,7 +391,7 @@ def _answers(method: Method, task: Task) -> list[str]:
     return [answer]
 
 
-def demonstration(trace: Trace) -> Trace | Drop:
+def _demonstration(trace: Trace) -> Trace | Drop:
     """A teacher's trace as a demonstration, without the time that it took, if it is one.
 
     Raises:

@@ -18,7 +18,7 @@ def from_traces(path: Path) -> TaskSet:
     Raises:
         DataError: names the file, the line and the field that are wrong.
     """
-    tasks: dict[tuple[Task, tuple[str, ...]], Task] = {}
+    tasks: dict[Task, Task] = {}
     traces = failed = 0
     for number, trace in numbered_jsonl(path, Trace):
         if trace.method != "coe":
@@ -27,12 +27,17 @@ def from_traces(path: Path) -> TaskSet:
         places = [place for place in open_places(trace) if place]
         failed += bool(places)
         for place in places:
-            given = trace.task.given + tuple(turn.action for turn in trace.turns[:place])
-            name = f"{trace.task.id}#{len(tasks) + 1}"
-            task = msgspec.structs.replace(trace.task, id=name, given=given)
-            tasks.setdefault((trace.task, given), task)
+            task = begun(trace, place)
+            name = f"{task.id}#{len(tasks) + 1}"
+            tasks.setdefault(task, msgspec.structs.replace(task, id=name))
     where = f"{failed} failed of {counted(traces, 'trace')} from {path}"
     return TaskSet(tuple(tasks.values()), f"{counted(len(tasks), 'place')} in {where}")
+
+
+def begun(trace: Trace, place: int) -> Task:
+    """The trace's task, in which so many of its commands have been given."""
+    given = trace.task.given + tuple(turn.action for turn in trace.turns[:place])
+    return msgspec.structs.replace(trace.task, given=given)
 
 
 def open_places(trace: Trace) -> list[int]:
