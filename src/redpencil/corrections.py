@@ -100,6 +100,7 @@ def correct(
     Args:
         cuts: at how many places it is cut, at most; before anything was done is one of them.
         seed: of the places.
+        rules: of the teacher's episodes; what the model did counts against no limit.
 
     Raises:
         UsageError: the task has no solution.
