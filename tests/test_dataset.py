@@ -103,6 +103,7 @@ def test_the_card_counts(made: Path) -> None:
     assert len(programs) == len(traces)
     text = made.with_suffix(".card.md").read_text()
     assert f"| demonstrations | {len(traces)} of {len(TASKS)} tasks |" in text
+    assert "| method | `coe` |" in text
     assert "| tokens | not counted |" in text
 
 

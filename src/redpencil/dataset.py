@@ -267,6 +267,7 @@ def demo_set(
         plan,
         {
             "tasks": f"`{plan.tasks}`, sha256 `{plan.tasks_sha256[:16]}`",
+            "method": f"`{plan.method}`",
             "corruptions a program": "{} to {}, `{}`".format(*plan.corruptions, plan.kinds),
             "seed": str(plan.seed),
             "time limit of a run": f"{plan.timeout:g} s",
@@ -378,12 +379,12 @@ def card_text(card: Card, made_of: Mapping[str, str], name: str) -> str:
     }
     parts = [
         f"# Demonstrations in {name}",
-        "Broken programs and the editing commands that mend them, one trace a line; each was "
-        "played in the environment, is broken at its start and passes every test at its end.",
+        "Broken programs and what mends them, one trace a line; each was played in the "
+        "environment, is broken at its start and passes every test at its end.",
         _table(("", ""), facts),
         "## Left out",
         _table(("why", "how many"), _left_out(summary.drops, card.overlapping)),
-        "## Turns of a demonstration, the closing EXIT included",
+        "## Turns of a demonstration, a closing EXIT included",
         _table(("turns", "demonstrations"), summary.turns),
         "## Corruptions applied",
         _table(("corruption", "times"), summary.corruptions),
