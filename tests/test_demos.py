@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from redpencil import demos, editor
 from redpencil.checkers import PythonChecker
 from redpencil.corrupt import CORRUPTIONS, corrupt
+from redpencil.env import Method
 from redpencil.errors import SandboxError, UsageError
 from redpencil.sameness import normalised
 from redpencil.tasks import load
@@ -154,6 +155,13 @@ def test_reasoning_says_what_is_wrong_and_then_answers() -> None:
         assert program == answered.turns[0].action
 
 
+@pytest.mark.parametrize("method", ["coe", "direct", "reasoning"])
+def test_what_is_not_broken_is_no_demonstration(method: Method) -> None:
+    task = load("builtin:validation").tasks[0]
+    right = demos.Broken(msgspec.structs.replace(task, program=task.solution), (), ())
+    assert list(demos.demonstrate([right], CHECKER, method=method)) == [demos.Drop.UNMENDED]
+
+
 def test_words_say_what_the_edits_do() -> None:
     page = ("def f(n):", "    print(n)", "    n -= 1", "", "    return m")
     target = (
@@ -171,6 +179,11 @@ def test_words_say_what_the_edits_do() -> None:
         "Line 5, `    return m`, should be `    n = abs(n)`.",
         "After line 5, `    return n` is missing.",
         "After line 5, `    #` is missing.",
+    ]
+    assert demos.in_words(("a", "b", "c", "d"), ("x", "d")) == [
+        "Line 1, `a`, should be `x`.",
+        "Line 2, `b`, does not belong there.",
+        "Line 3, `c`, does not belong there.",
     ]
 
 

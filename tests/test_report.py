@@ -258,6 +258,18 @@ def test_feedback_is_what_the_model_was_shown_whole(traces: list[Trace], double:
             assert said[1] + said[2] == "first\n***\nRunning it says:\nlast"
 
 
+def test_an_episode_that_begins_amid_one_shows_what_led_there(double: Task) -> None:
+    vain = "### REPL 2 >>>    return n + 2"
+    begun = msgspec.structs.replace(double, given=(vain, "### OOPS", vain))
+    trace = play(EditEnv(begun, PythonChecker()), [FIX, "### EXIT"])
+    usual = play(EditEnv(double, PythonChecker()), [vain])
+    assert trace_view(trace, "x").states[0].feedback == trace_view(usual, "x").states[1].feedback
+    page = build("t", [Entry("x", None, [trace])], [])
+    assert "Amid an episode" in page
+    assert "\n".join(begun.given) in html.unescape(page)
+    assert "Amid an episode" not in build("t", [Entry("x", None, [usual])], [])
+
+
 def test_an_episode_that_never_began_has_a_page(traces: list[Trace]) -> None:
     broken = msgspec.structs.replace(
         traces[0],

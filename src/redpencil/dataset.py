@@ -310,15 +310,9 @@ def write_demos(
     """
     pieces, card_path = path.with_suffix(".partial.jsonl"), path.with_suffix(".json")
     claim(path, demos.plan, pieces, card_path)
-    if card_path.exists() and path.exists():
+    if finished := card_of(path):
         pieces.unlink(missing_ok=True)
-        card = read_json(card_path, Card)
-        if _sha256(path) != card.sha256:
-            raise UsageError(
-                f"{path} is no longer what its card says: delete {card_path.name}, and the same "
-                "command makes both anew"
-            )
-        return card
+        return finished
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
     for count in done.values():
         on_task(count)
@@ -351,6 +345,24 @@ def write_demos(
         file.write(card_text(card, demos.facts, path.name).encode())
     write_json(path.with_suffix(".json"), card)
     pieces.unlink()
+    return card
+
+
+def card_of(path: Path) -> Card | None:
+    """The card of a finished file of demonstrations; None where one of the two is missing.
+
+    Raises:
+        UsageError: the file is no longer what its card says.
+    """
+    card_path = path.with_suffix(".json")
+    if not card_path.exists() or not path.exists():
+        return None
+    card = read_json(card_path, Card)
+    if _sha256(path) != card.sha256:
+        raise UsageError(
+            f"{path} is no longer what its card says: delete {card_path.name}, and the same "
+            "command makes both anew"
+        )
     return card
 
 

@@ -347,8 +347,8 @@ def demonstrate(
 ) -> Iterator[Trace | Drop]:
     """Let a teacher mend them in the environment: a trace for each variant, in order.
 
-    By the method `coe` a `Teacher` edits; by any other the task's solution is the answer, which
-    reasoning says first in words how to come to.
+    By the method `coe` a `Teacher` edits; by any other the task's solution is the answer, by
+    `reasoning` after words that say what to change.
 
     Only what is broken at the start and solved at the end, by commands that could all be played,
     is a demonstration. How long the checks took is left out, so that the same variants always give
@@ -399,9 +399,10 @@ def _demonstration(trace: Trace) -> Trace | Drop:
     """
     if trace.end == "error":
         raise SandboxError(trace.error)
-    edited = len(trace.turns) > 1 or trace.method != "coe"
+    shown = trace.turns[0].observation.text
+    passed = shown.rstrip("\n").endswith(f"\n{PASS_MESSAGE}")
     failed = any(turn.error for turn in trace.turns if not turn.given)
-    if not edited or failed or not trace.solved or trace.end not in ("exit", "solved"):
+    if passed or failed or not trace.solved or trace.end not in ("exit", "solved"):
         return Drop.UNMENDED
     turns = (
         msgspec.structs.replace(turn, verdict=msgspec.structs.replace(turn.verdict, seconds=0.0))

@@ -13,7 +13,7 @@ import msgspec
 from redpencil import demos, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
-from redpencil.dataset import demo_set, write_demos
+from redpencil.dataset import card_of, demo_set, write_demos
 from redpencil.env import Method
 from redpencil.errors import UsageError
 from redpencil.evaluate import Plan, choose, evaluate
@@ -63,6 +63,8 @@ def make_demos(recipe: Recipe, tasks: Sequence[Task], path: Path, command: str =
     Raises:
         UsageError: the file holds others, or is no longer what its card says.
     """
+    if card_of(path):
+        return path
     plan = DemosPlan(
         **msgspec.structs.asdict(recipe.demos),
         tasks_sha256=tasks_sha256(tasks),

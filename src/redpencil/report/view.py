@@ -88,6 +88,8 @@ class TraceView:
     solved: bool
     end: str
     corruptions: str
+    given: tuple[str, ...]
+    """Commands that led to the first page."""
     states: list[State]
 
 
@@ -104,6 +106,7 @@ def trace_view(trace: Trace, label: str) -> TraceView:
         solved=trace.solved,
         end=f"{end}: {visible(trace.error)}" if trace.error else end,
         corruptions=", ".join(name.replace("_", " ") for name in trace.corruptions),
+        given=tuple(map(visible, trace.task.given)),
         states=list(_states(trace)),
     )
 
@@ -133,7 +136,7 @@ def _states(trace: Trace) -> Iterator[State]:
     seen = [*(turn.observation for turn in trace.turns), trace.final]
     first = seen[0]
     lines = [Line(n, html, "") for n, html in enumerate(highlighted(first.page), 1)]
-    yield State(lines, _feedback(first), "start", None)
+    yield State(lines, _feedback(first, last=bool(trace.task.given)), "start", None)
     for turn, before, after, idle in zip(trace.turns, seen, seen[1:], noops(trace), strict=False):
         yield State(
             lines=_changed_lines(turn, before.page, after.page),
@@ -182,8 +185,12 @@ def _tone(turn: Turn) -> Tone:
     return "partial" if turn.verdict.passed else "failing"
 
 
-def _feedback(observation: Observation) -> str:
-    """What running the page said; the whole text where it is in no environment's form."""
+def _feedback(observation: Observation, *, last: bool = False) -> str:
+    """What running the page said; the whole text where it is in no environment's form.
+
+    Args:
+        last: the text has earlier pages before this one, which may be alike.
+    """
     if observation.text.startswith(_BEFORE_AGAIN) and observation.text.endswith(_AFTER_AGAIN):
         text = observation.text.removeprefix(_BEFORE_AGAIN).removesuffix(_AFTER_AGAIN)
         return visible(text.rstrip("\n"))
@@ -191,7 +198,8 @@ def _feedback(observation: Observation) -> str:
         editor.render(observation.page, "").removesuffix("\n"),
         editor.page_text(observation.page) + _BEFORE_ANSWER_FEEDBACK,
     ):
-        _, found, feedback = observation.text.partition(lead)
+        cut = observation.text.rpartition if last else observation.text.partition
+        _, found, feedback = cut(lead)
         if found:
             return visible(feedback.rstrip("\n"))
     return visible(observation.text)
