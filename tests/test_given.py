@@ -68,6 +68,12 @@ def test_what_ends_the_episode_cannot_be_given(ending: str, rules: EditRules, do
         EditEnv(begun(double, VAIN, ending), CHECKER, rules).reset()
 
 
+def test_what_was_mended_and_spoiled_again_is_open_to_whoever_stops_at_a_pass(double: Task) -> None:
+    later = played(begun(double, RIGHT, VAIN), RIGHT, rules=EditRules(until_solved=True))
+    assert later.solved
+    assert later.end == "solved"
+
+
 def test_only_edits_can_be_given(double: Task) -> None:
     with pytest.raises(UsageError, match="begins amid editing: leave out --method direct"):
         repairing("direct", begun(double, VAIN), CHECKER, EditRules())

@@ -70,10 +70,10 @@ class EditEnv:
         """What is shown after the commands already given, which count against no limit."""
         if not self.task.given:
             return first
-        text = first.text
-        for action in self.task.given:
+        text, last = first.text, len(self.task.given)
+        for number, action in enumerate(self.task.given, 1):
             step = self.step(action)
-            if step.end in ("exit", "solved"):
+            if step.end == "exit" or (step.end == "solved" and number == last):
                 raise UsageError(f"{self.task.id}: the given {action!r} ends the episode")
             shown = step.observation.text
             text = shown if step.observation.fresh else f"{text}{action}\n{shown}"
