@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 
 from redpencil.checkers import PythonChecker
 from redpencil.engine import Sample, Sampling
-from redpencil.engine.chat import next_message
+from redpencil.engine.chat import shown
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_tokenizer
 from redpencil.env import EditEnv, EditRules, SelfRepairEnv
@@ -100,8 +100,25 @@ def test_a_chat_is_closed_by_the_token_of_its_template(tiny_model: Path, double:
     text = tokenizer.decode(tokens.ids)
     assert "assistant: no<over>\nuser: " in text
     assert text.endswith("assistant: not this<over>")
-    assert next_message(tokenizer, "Why?", "<over>").startswith("\nuser: Why?<over>")
-    assert next_message(tokenizer, "Why?", "<end>").startswith("<over>\nuser: Why?")
+    for last, wanted in {"<over>": "\nuser: Why?<over>", "<end>": "<over>\nuser: Why?"}.items():
+        before = [tokenizer.convert_tokens_to_ids(last)]
+        ids = shown(tokenizer, "Why?", before, chat=True)
+        assert tokenizer.decode(ids).startswith(wanted)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_what_looks_like_a_special_token_in_a_program_is_text(
+    chat: bool, second: bool, tiny_model: Path
+) -> None:
+    tokenizer: Any = load_tokenizer(str(tiny_model))
+    end = tokenizer.eos_token_id
+    text = f'END = "{tokenizer.eos_token}"'
+    before = [end] if second else []
+    plain = shown(tokenizer, 'END = ""', before, chat=chat)
+    ids = shown(tokenizer, text, before, chat=chat)
+    assert ids.count(end) == plain.count(end)
+    assert text in tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def test_without_history_each_turn_is_a_sequence_of_its_own(

@@ -153,6 +153,21 @@ def test_on_the_general_path_nobody_waits_for_what_cannot_be_shared(
     assert computed[:2] == ([length, 3] if family == "gpt2" else [3 * length, 3])
 
 
+@pytest.mark.parametrize("family", ["openai-gpt", "recurrent_gemma", "mamba"])
+def test_a_model_that_cannot_go_on_with_a_sequence_is_refused(
+    family: str, engine: LocalEngine
+) -> None:
+    """It would see no more than the last token, or what another sequence left behind."""
+    own = engine._contexts.model.config
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(family, vocab_size=own.vocab_size, hidden_size=32, n_embd=32)
+    config.num_hidden_layers = config.num_attention_heads = 2
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(UsageError, match=f"{family}: this architecture cannot go on"):
+        LocalEngine(model, engine._tokenizer)
+
+
 def test_a_long_page_is_computed_in_steps(engine: LocalEngine, tiny_model: Path) -> None:
     texts = [["x = 1\n" * 150], ["y = 2\n" * 150], ["z"]]
     reference: Any = load_base(str(tiny_model), torch.float32)[0]

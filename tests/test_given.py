@@ -10,11 +10,12 @@ import pytest
 
 from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken, broken_variants, some_intact
-from redpencil.engine.weights import load_tokenizer
+from redpencil.engine.local import LocalEngine
+from redpencil.engine.weights import load_model, load_tokenizer
 from redpencil.env import EditEnv, EditRules, repairing
 from redpencil.errors import DataError, UsageError
 from redpencil.files import write_jsonl
-from redpencil.policy import ScriptedPolicy
+from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.rollout import Episode, rollout, rollout_to_file
 from redpencil.tasks import load
 from redpencil.train.tokens import trace_tokens
@@ -72,6 +73,13 @@ def test_what_was_mended_and_spoiled_again_is_open_to_whoever_stops_at_a_pass(do
     later = played(begun(double, RIGHT, VAIN), RIGHT, rules=EditRules(until_solved=True))
     assert later.solved
     assert later.end == "solved"
+
+
+def test_a_task_that_cannot_begin_leaves_no_sequence_open(double: Task, tiny_model: Path) -> None:
+    policy = ModelPolicy(LocalEngine(*load_model(str(tiny_model)), capacity=1), "tiny")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="ends the episode"):
+            list(rollout([Episode(EditEnv(begun(double, EXIT), CHECKER))], policy))
 
 
 def test_only_edits_can_be_given(double: Task) -> None:

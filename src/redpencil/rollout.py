@@ -83,9 +83,10 @@ def rollout(
                     checking, timeout=0 if acting else patience, return_when=FIRST_COMPLETED
                 )
                 for future in checked:
-                    play = checking.pop(future)
+                    play = checking[future]
                     future.result()
                     play.begin(policy)
+                    del checking[future]
                     if play.end is None:
                         acting[play.session] = play
                     else:

@@ -5,6 +5,7 @@ Contexts only ever grow, so that each piece is encoded by itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from redpencil.errors import UsageError
@@ -13,37 +14,35 @@ _ANSWER = "(an answer)"
 
 
 def encode(tokenizer: Any, text: str, *, begins: bool = False) -> list[int]:
-    """Ids of text, without any special token but for those that it writes out.
+    """Ids of plain text, without any special token: a program may hold what looks like one.
 
     Args:
         begins: a context begins with it, and so with the BOS token if the tokenizer puts one
             before every text. Not for a chat, whose template writes that token out.
     """
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     return _bos(tokenizer) + ids if begins else ids
 
 
-def first_message(tokenizer: Any, text: str) -> str:
-    """A user's first message and the beginning of the answer to it, special tokens written out.
-
-    Raises:
-        UsageError: the model has no chat template.
-    """
-    return _render(tokenizer, [_user(text)])
-
-
-def next_message(tokenizer: Any, text: str, said: str) -> str:
-    """A user's message after an answer, and the beginning of the answer to it.
+def shown(tokenizer: Any, text: str, before: Sequence[int], *, chat: bool) -> list[int]:
+    """Ids of what is shown after a context: plain, or as a user's message with the beginning of
+    the answer to it.
 
     Args:
-        said: the last token of the answer, special tokens written out; where it is the one that the
-            template closes an answer by, the model has done so itself.
+        before: the context. Where it ends with the token that the template closes an answer by,
+            the model has done so itself.
 
     Raises:
-        UsageError: the model has no chat template.
+        UsageError: the model has no chat template, or one that changes what it is given.
     """
-    after = _after_answer(tokenizer, text)
-    return after.removeprefix(said) if said == answer_end(tokenizer) else after
+    if not chat:
+        return encode(tokenizer, text, begins=not before)
+    if not before:
+        return _encode_rendered(tokenizer, _render(tokenizer, [_user(text)]), text)
+    after, end = _after_answer(tokenizer, text), answer_end(tokenizer)
+    if before[-1] == tokenizer.convert_tokens_to_ids(end):
+        after = after.removeprefix(end)
+    return _encode_rendered(tokenizer, after, text)
 
 
 def answer_end(tokenizer: Any) -> str:
@@ -53,9 +52,7 @@ def answer_end(tokenizer: Any) -> str:
         UsageError: the model has no chat template.
     """
     after = _after_answer(tokenizer, "(a question)")
-    known = tokenizer.added_tokens_decoder.values()
-    closing = [token.content for token in known if token.special]
-    end: str = next(filter(after.startswith, closing), tokenizer.eos_token)
+    end: str = next(filter(after.startswith, _special(tokenizer)), tokenizer.eos_token)
     return end
 
 
@@ -63,6 +60,33 @@ def _after_answer(tokenizer: Any, text: str) -> str:
     answer = {"role": "assistant", "content": _ANSWER}
     rendered = _render(tokenizer, [_user("(a question)"), answer, _user(text)])
     return rendered.partition(_ANSWER)[2]
+
+
+def _encode_rendered(tokenizer: Any, rendered: str, text: str) -> list[int]:
+    """Ids of a message as the template renders it, whose special tokens are the template's alone.
+
+    What is in the message is encoded apart only where it writes one out: across its ends there may
+    be tokens of both.
+    """
+    if not any(token in text for token in _special(tokenizer)):
+        ids: list[int] = tokenizer.encode(rendered, add_special_tokens=False)
+        return ids
+    before, found, after = rendered.rpartition(text.strip())
+    if not found:
+        raise UsageError(
+            "a message holds what is a special token of this model, whose chat template changes "
+            "messages, so that the two cannot be told apart: take another model"
+        )
+    return [
+        *tokenizer.encode(before, add_special_tokens=False),
+        *encode(tokenizer, found),
+        *tokenizer.encode(after, add_special_tokens=False),
+    ]
+
+
+def _special(tokenizer: Any) -> list[str]:
+    known = tokenizer.added_tokens_decoder.values()
+    return [token.content for token in known if token.special]
 
 
 def _bos(tokenizer: Any) -> list[int]:

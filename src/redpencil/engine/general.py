@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,30 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from redpencil.errors import UsageError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_KEEP_THEIR_STATE = {"recurrent_gemma"}
+
+
+def require_history(model: PreTrainedModel) -> None:
+    """Refuse a model that does not take the cache of a sequence from whoever calls it.
+
+    Without one it would see the last token alone, or, as those that keep their state to
+    themselves, what another sequence left there.
+
+    Raises:
+        UsageError: the model is such a one.
+    """
+    taken = inspect.signature(model.forward).parameters
+    if "past_key_values" not in taken or model.config.model_type in _KEEP_THEIR_STATE:
+        raise UsageError(
+            f"{model.config.model_type}: this architecture cannot go on with a sequence from its "
+            "keys and values, which the local engine needs: take another model, or a server"
+        )
 
 
 class GeneralModel:

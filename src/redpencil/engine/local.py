@@ -15,15 +15,15 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-import psutil
 import torch
 
 from redpencil.engine import Capability, Sample, Sampling
 from redpencil.engine.cache import bytes_per_token, decoder_config
-from redpencil.engine.chat import encode, first_message, next_message
+from redpencil.engine.chat import encode, shown
 from redpencil.engine.draw import Drawn, draw
-from redpencil.engine.general import GeneralModel
+from redpencil.engine.general import GeneralModel, require_history
 from redpencil.engine.grammar import Grammars, forbid
+from redpencil.engine.memory import available
 from redpencil.engine.packed import FAMILIES, PackedModel
 from redpencil.errors import EngineError, UsageError
 
@@ -76,16 +76,18 @@ class LocalEngine:
             capacity: most sequences at once; by default as many as half of the free memory holds.
 
         Raises:
-            UsageError: there is not memory enough for one sequence.
+            UsageError: there is not memory enough for one sequence, or the model cannot keep
+                sequences apart.
         """
         self._tokenizer: Any = tokenizer
         longest = getattr(decoder_config(model), "max_position_embeddings", None)
         self._context: int = min(context, longest or context)
+        packed = _is_packable(model)
+        if not packed:
+            require_history(model)
         self.capacity = capacity or _affordable(model, self._context)
         self._contexts: Contexts = (
-            PackedModel(model, self.capacity)
-            if _is_packable(model)
-            else GeneralModel(model, self.capacity)
+            PackedModel(model, self.capacity) if packed else GeneralModel(model, self.capacity)
         )
         self._stop_ids = _stop_ids(model, tokenizer)
         self._free = list(range(self.capacity))
@@ -121,9 +123,7 @@ class LocalEngine:
         return row
 
     def show(self, handle: int, text: str, *, chat: bool = False) -> tuple[int, ...]:
-        begins = not chat and not self._ids[handle]
-        text = self._as_chat(handle, text) if chat else text
-        ids = encode(self._tokenizer, text, begins=begins)
+        ids = shown(self._tokenizer, text, self._ids[handle], chat=chat)
         self.append(handle, ids)
         return tuple(ids)
 
@@ -192,12 +192,6 @@ class LocalEngine:
                 delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
                 modules[name].weight.copy_(base.float() + delta)
 
-    def _as_chat(self, handle: int, text: str) -> str:
-        before = self._ids[handle]
-        if not before:
-            return first_message(self._tokenizer, text)
-        return next_message(self._tokenizer, text, self._tokenizer.decode(before[-1]))
-
     def _fits(self, row: int, draft: _Draft) -> bool:
         missing = draft.sampling.max_tokens - len(draft.ids)
         return len(self._ids[row]) + missing <= self._context
@@ -217,6 +211,8 @@ class LocalEngine:
         work: list[tuple[int, Sequence[int]]] = []
         room = STEP_TOKENS
         for row in self._drafts:
+            if not room:
+                break
             if not lengths[row]:
                 there, source = self._longest_beginning(row, computed)
                 coming, _ = self._longest_beginning(row, under_way)
@@ -311,7 +307,7 @@ def _affordable(model: PreTrainedModel, context: int) -> int:
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
     else:
-        free = psutil.virtual_memory().available
+        free = available()
     needed = context * bytes_per_token(model)
     if free < 2 * needed:
         raise UsageError(

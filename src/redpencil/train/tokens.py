@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from redpencil.engine.chat import answer_end, encode, first_message, next_message
+from redpencil.engine.chat import answer_end, encode, shown
 from redpencil.env import CHATS
 from redpencil.types import Trace
 
@@ -33,23 +33,23 @@ def trace_tokens(trace: Trace, tokenizer: Any) -> list[Tokens]:
         UsageError: the trace is a chat and the model has no chat template.
     """
     chat = trace.method in CHATS
-    end = answer_end(tokenizer) if chat else "\n"
     sequences: list[Tokens] = []
     for turn in trace.turns:
         if turn.observation.fresh or not sequences:
             sequences.append(Tokens([], []))
         ids, is_action = sequences[-1]
         text = turn.observation.text
-        if chat:
-            text = (
-                next_message(tokenizer, text, said=end) if ids else first_message(tokenizer, text)
-            )
-        begins = not chat and not ids
-        shown = list(turn.observation_ids) or encode(tokenizer, text, begins=begins)
-        said = list(turn.action_ids) or encode(tokenizer, f"{turn.action}{end}")
-        ids += shown + said
-        is_action += [False] * len(shown) + [not turn.given] * len(said)
+        observed = list(turn.observation_ids) or shown(tokenizer, text, ids, chat=chat)
+        said = list(turn.action_ids) or _said(turn.action, chat, tokenizer)
+        ids += observed + said
+        is_action += [False] * len(observed) + [not turn.given] * len(said)
     return sequences
+
+
+def _said(action: str, chat: bool, tokenizer: Any) -> list[int]:
+    if not chat:
+        return encode(tokenizer, f"{action}\n")
+    return [*encode(tokenizer, action), tokenizer.convert_tokens_to_ids(answer_end(tokenizer))]
 
 
 def foreign(trace: Trace) -> Trace:
