@@ -111,7 +111,9 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     names = sorted(path.name.partition("-")[0] for path in tmp_path.iterdir() if path.is_dir())
     assert names == ["demos"] * 4 + ["eval"] * 8 + ["sft"] * 4
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("adapter_model.*")}
-    assert ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path) == found
+    # Looked at again with another command, it is as it was made.
+    again = ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path, "another")
+    assert again == found
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
@@ -151,3 +153,16 @@ def test_an_evaluation_that_had_faults_is_made_anew(tiny_recipe: Recipe, tmp_pat
     write_jsonl(tmp_path / "traces.jsonl", [broken, *traces[1:]])
     write_json(tmp_path / "results.json", msgspec.structs.replace(whole, errors=1))
     assert evaluated().errors == 0
+
+
+def test_faults_of_the_machinery_are_counted(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ablate.ablate(tiny_recipe, ["decoding"], [0], tmp_path)
+    assert [row.errors for row in found.rows] == [0, 0, 0]
+    path = next(tmp_path.glob("eval-*/traces.jsonl"))
+    first, *others = read_jsonl(path, Trace)
+    write_jsonl(path, [msgspec.structs.replace(first, end="error"), *others])
+    monkeypatch.setattr(pipeline, "evaluate_on", lambda *_: None)
+    found = ablate.ablate(tiny_recipe, ["decoding"], [0], tmp_path)
+    assert sum(row.errors for row in found.rows) == 1

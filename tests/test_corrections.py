@@ -109,6 +109,15 @@ def test_they_are_written_with_a_card_and_without_what_is_measured_on(
         write_demos(path, fewer)
 
 
+def test_what_several_traces_have_in_common_is_corrected_once(double: Task, tmp_path: Path) -> None:
+    traces = [played(double, [VAIN]), played(double, [WORSE]), played(double, [VAIN])]
+    plan = Plan(traces_sha256=sha256(traces), against_sha256="", cuts=2)
+    card = write_demos(tmp_path / "all.jsonl", correction_set(plan, traces, (), CHECKER))
+    made = [trace.task.given for trace in read_jsonl(tmp_path / "all.jsonl", Trace)]
+    assert sorted(made) == [(), (WORSE,), (VAIN,)]
+    assert card.summary.drops["duplicate"] == 3
+
+
 def test_what_must_not_be_inside_is_part_of_what_a_file_is_made_of(
     redpencil: Callable[..., subprocess.CompletedProcess[str]], double: Task, tmp_path: Path
 ) -> None:

@@ -70,6 +70,14 @@ def test_a_task_at_several_places_is_one_task() -> None:
     assert (TASKS[first % 3], second) == (TASKS[2], 1)
 
 
+def test_what_takes_the_place_of_one_that_rests_is_drawn_by_weight() -> None:
+    a, b, c = TASKS[:3]
+    curriculum = Curriculum([a, b, *[c] * 8], rest_after=1, rest_steps=999, seed=0)
+    curriculum.record(pair("a", "never"), 0)
+    chosen = [curriculum.choose([0], step) for step in range(1, 201)]
+    assert 160 < sum(place > 1 for (place,) in chosen) < 195  # eight ninths are expected
+
+
 def test_none_rests_unless_asked_for() -> None:
     curriculum = Curriculum(TASKS, rest_after=0, rest_steps=9, seed=0)
     curriculum.record(pair("a", "never"), 0)

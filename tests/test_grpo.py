@@ -461,6 +461,18 @@ def test_going_on_is_not_held_against_the_patience(
     assert found == [(0, 0.1), (1, 0.3), (2, 0.4), (3, 0.1)]
 
 
+def test_begun_anew_before_the_first_checkpoint_it_is_logged_once(
+    tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
+) -> None:
+    asked = Validation(every=1, patience=1, limit=2)
+    for _ in range(2):
+        grpo(tiny_model, variants, start, tmp_path, steps=1, validation=asked)
+        for folder in (*tmp_path.glob("checkpoint-*"), tmp_path / "adapter"):
+            shutil.rmtree(folder)
+    rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    assert [row["step"] for row in rows if "eval_solved_rate" in row] == [0, 1]
+
+
 @pytest.mark.usefixtures("_uneven_credit")
 def test_a_program_too_long_for_the_context_teaches_nothing_and_stops_nothing(
     tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path

@@ -17,9 +17,10 @@ import msgspec
 
 from redpencil import pipeline, provenance
 from redpencil.checkers import Checker, PythonChecker
-from redpencil.files import read_jsonl, write_json
+from redpencil.files import read_json, read_jsonl, write_json
 from redpencil.recipes import Recipe
 from redpencil.results import TRACES, problem_of
+from redpencil.runs import as_made
 from redpencil.statistics import Paired, bootstrap_interval, paired
 from redpencil.tasks import load, tasks_sha256
 from redpencil.types import Task, Trace, Value
@@ -89,6 +90,8 @@ class Row(Value, frozen=True):
     """95% bootstrap interval of `solved` over tasks."""
     against_first: Paired | None
     """Compared with the axis' first value on the same tasks; None for that itself."""
+    errors: int = 0
+    """Traces that a fault of the infrastructure ended; they count as unsolved."""
 
 
 class Ablation(Value, frozen=True):
@@ -138,7 +141,8 @@ def ablate(
                 title = f"{axis} {value}, seed {seed}"
                 traces += stages.evaluated(changed.seeded(seed), AXES[axis].stage, title)
             shares = solved_by_task(traces)
-            rows.append(_row(axis, value, shares, first))
+            errors = sum(trace.end == "error" for trace in traces)
+            rows.append(_row(axis, value, shares, errors, first))
             first = first or shares
     found = Ablation(
         rows=tuple(rows),
@@ -149,7 +153,10 @@ def ablate(
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
     )
-    write_json(folder / RESULTS, found)
+    path = folder / RESULTS
+    if path.exists() and read_json(path, Ablation).rows == found.rows:
+        found = as_made(found, path)
+    write_json(path, found)
     return found
 
 
@@ -246,7 +253,11 @@ class _Stages:
 
 
 def _row(
-    axis: str, value: str, shares: dict[str, Fraction], first: dict[str, Fraction] | None
+    axis: str,
+    value: str,
+    shares: dict[str, Fraction],
+    errors: int,
+    first: dict[str, Fraction] | None,
 ) -> Row:
     values = [float(share) for share in shares.values()]
     against = None
@@ -260,6 +271,7 @@ def _row(
         solved=sum(values) / len(values),
         ci95=bootstrap_interval(values, seed=0),
         against_first=against,
+        errors=errors,
     )
 
 

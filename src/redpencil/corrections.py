@@ -80,16 +80,19 @@ def correction_set(
 def _of_task(traces: Sequence[Trace], plan: Plan, checker: Checker) -> TaskDemos:
     if traces[0].task.solution is None:
         return TaskDemos(traces[0].task.id, (), {Drop.NO_SOLUTION: 1})
-    made: list[Trace] = []
+    made: dict[tuple[Task, tuple[str, ...]], Trace] = {}
     drops: Counter[Drop] = Counter()
     rules = EditRules(history=plan.history)
     for trace in traces:
         for item in correct(trace, checker, cuts=plan.cuts, seed=plan.seed, rules=rules):
-            if isinstance(item, Trace):
-                made.append(item)
-            else:
+            if isinstance(item, Drop):
                 drops[item] += 1
-    return TaskDemos(traces[0].task.id, tuple(made), dict(drops))
+                continue
+            # Several traces of a program may have been cut where they are still the same.
+            said = item.task, tuple(turn.action for turn in item.turns)
+            drops[Drop.DUPLICATE] += said in made
+            made.setdefault(said, item)
+    return TaskDemos(traces[0].task.id, tuple(made.values()), dict(+drops))
 
 
 def correct(

@@ -38,7 +38,8 @@ class Drop(StrEnum):
     """Why something that was drawn became no demonstration."""
 
     DUPLICATE = "duplicate"
-    """But for spacing and comments it is a program of the task that was drawn before."""
+    """But for spacing and comments it is a program of the task that was drawn before; or a
+    correction that another trace gave rise to."""
     UNNOTICED = "unnoticed"
     """The visible tests still pass."""
     UNMENDED = "unmended"

@@ -45,6 +45,7 @@ def ablate(
     from redpencil.ablate import AXES, cost
     from redpencil.ablate import ablate as run
     from redpencil.recipes import read
+    from redpencil.tasks.source import counted
     from redpencil.terminal import console
 
     chosen = list(dict.fromkeys(axes or AXES))
@@ -68,6 +69,13 @@ def ablate(
     if not dry_run:
         found = run(what, chosen, range(seeds), out, command=given_command())
         console.print(_table(found.rows))
+        if errors := sum(row.errors for row in found.rows):
+            console.print(
+                f"{counted(errors, 'episode')} ended by a fault of the machinery and counted as "
+                "unsolved; the same command plays them again.",
+                style="yellow",
+                soft_wrap=True,
+            )
         console.print(f"The numbers are in {out}.", soft_wrap=True)
 
 

@@ -42,7 +42,6 @@ class Curriculum:
             rest_steps: for how many steps.
         """
         self._tasks = tasks
-        self._places = {task: place for place, task in enumerate(tasks)}
         self._rest_after = rest_after
         self._rest_steps = rest_steps
         self._seed = seed
@@ -67,7 +66,7 @@ class Curriculum:
 
     def resting(self, step: int) -> int:
         """How many tasks rest."""
-        return sum(self.rests(task, step) for task in self._places)
+        return sum(self.rests(task, step) for task in set(self._tasks))
 
     def choose(self, proposed: Sequence[int], step: int) -> list[int]:
         """The tasks to sample instead of those proposed, in order; both by their place.
@@ -75,13 +74,18 @@ class Curriculum:
         One that rests gives way to one that neither rests nor is proposed, as long as there is any.
         """
         taken = {self._tasks[place] for place in proposed}
-        awake = [
+        count = len(self._tasks)
+        order = Random(f"{self._seed}:{step}").sample(range(count), count)
+        # A task that stands at several places comes the sooner: sources keep their weights.
+        first_places: dict[Task, int] = {}
+        for place in order:
+            first_places.setdefault(self._tasks[place], place)
+        awake = (
             place
-            for task, place in self._places.items()
+            for task, place in first_places.items()
             if task not in taken and not self.rests(task, step)
-        ]
-        Random(f"{self._seed}:{step}").shuffle(awake)
+        )
         return [
-            awake.pop() if awake and self.rests(self._tasks[place], step) else place
+            next(awake, place) if self.rests(self._tasks[place], step) else place
             for place in proposed
         ]

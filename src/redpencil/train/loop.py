@@ -188,7 +188,9 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero and self._file.exists():
             kept = read_jsonl(self._file, dict[str, float], torn_tail=True)
-            write_jsonl(self._file, (row for row in kept if row["step"] <= state.global_step))
+            # Without a checkpoint it begins anew, and is validated before the first step again.
+            done = [row for row in kept if row["step"] <= state.global_step > 0]
+            write_jsonl(self._file, done)
 
     def on_log(
         self, args: TrainingArguments, state: Any, control: Any, logs: Any = None, **_: Any
