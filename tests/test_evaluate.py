@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from redpencil.errors import SandboxError, UsageError
 from redpencil.evaluate import Plan, choose, evaluate, make_policy, others, sample
 from redpencil.files import append_jsonl
 from redpencil.policy import ModelPolicy, ScriptedPolicy
-from redpencil.rollout import rollout
+from redpencil.rollout import Episode, rollout
 from redpencil.tasks import load, verify
-from redpencil.types import Status, Task, Verdict
+from redpencil.types import Status, Task, Trace, Verdict
 
 CHECKER = PythonChecker()
 PLAY = partial(rollout, policy=ScriptedPolicy(lambda task: ["no program"]))
@@ -37,6 +38,25 @@ def test_as_many_examples_are_shown_as_asked_and_never_the_task_itself(tmp_path:
     (again,) = play(plan, examples[0], tmp_path / "2")
     assert f"```python\n{examples[0].solution}```" not in again
     assert again.count("\nAnswer:\n```python\n") == 2
+
+
+def test_no_example_is_the_problem_to_be_solved_under_another_name(double: Task) -> None:
+    apart = load("builtin:train").tasks[0]
+    words = msgspec.structs.replace(apart, id="words", prompt=double.prompt)
+    solution = msgspec.structs.replace(apart, id="solution", solution=double.solution)
+    assert others([words, solution, apart], double, 2) == [apart]
+
+
+def test_changed_examples_are_not_gone_on_with(
+    tmp_path: Path, double: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan("direct", "builtin:train", "scripted", shots=1)
+    path = tmp_path / "traces.jsonl"
+    sample(plan, [Broken(double, (), ())], PLAY, CHECKER, path)
+    fewer = load("builtin:train").tasks[5:]
+    monkeypatch.setattr("redpencil.evaluate.load_examples", lambda source: fewer)
+    with pytest.raises(UsageError, match=r"something else \(examples_sha256: "):
+        sample(plan, [Broken(double, (), ())], PLAY, CHECKER, path)
 
 
 def test_a_request_that_is_refused_leaves_the_folder_to_the_next(
@@ -87,6 +107,27 @@ def test_looked_at_again_results_say_how_they_were_made(
     assert (tmp_path / "results.json").read_bytes() == written
     (tmp_path / "traces.jsonl").write_bytes(b"")
     assert evaluate(plan, broken, PLAY, CHECKER, tmp_path).git_commit == "another"
+
+
+def test_what_was_gone_on_with_at_another_commit_says_both(
+    tmp_path: Path, double: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan("coe", "jsonl:mine", "scripted")
+    broken = [Broken(msgspec.structs.replace(double, id=name), (), ()) for name in "ab"]
+
+    def one_alone(episodes: Sequence[Episode]) -> Iterator[Trace]:
+        yield from PLAY(episodes[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("redpencil.provenance.git_commit", lambda: "one")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(plan, broken, one_alone, CHECKER, tmp_path)
+    monkeypatch.setattr("redpencil.provenance.git_commit", lambda: "another")
+    monkeypatch.setattr("redpencil.provenance.machine", lambda: "elsewhere")
+    found = evaluate(plan, broken, PLAY, CHECKER, tmp_path)
+    assert found.git_commit == "one, then another"
+    assert found.machine.endswith(", then elsewhere")
+    assert evaluate(plan, broken, PLAY, CHECKER, tmp_path) == found
 
 
 def test_a_model_in_a_folder_is_known_by_its_weights(tiny_model: Path, tmp_path: Path) -> None:

@@ -492,7 +492,7 @@ class TestKey:
             refused.type, refused.value, ours, capture_locals=True
         ).format()
         written = {path.name: path.read_text() for path in tmp_path.iterdir()}
-        assert set(written) == {"traces.jsonl", "traces.plan.json", "results.json", "seconds.json"}
+        assert set(written) == {"traces.jsonl", "traces.plan.json", "results.json", "spent.json"}
         assert "Bearer [key]" in written["traces.jsonl"]
         seen = [*written.values(), "".join(chain), repr(playing(server)), repr(engine_of(server))]
         seen += [caplog.text, *capfd.readouterr(), repr(refused.value)]

@@ -34,6 +34,7 @@ from redpencil.results import RESULTS, TRACES, Origin, Results, problem_of, summ
 from redpencil.rollout import CONCURRENCY, Episode, OnTrace, Play, rollout_to_file
 from redpencil.runs import as_made
 from redpencil.tasks import load_examples, tasks_sha256, verify
+from redpencil.tasks.overlap import disjoint
 from redpencil.tasks.source import counted
 from redpencil.types import Task, Trace, Value
 
@@ -125,6 +126,8 @@ class Settled(Plan, frozen=True, kw_only=True):
     adapter_sha256: str | None
     model_sha256: str | None
     """Of a model that lies in a folder; None where it goes by a name."""
+    examples_sha256: str | None = None
+    """Of the solved tasks of which `shots` are shown."""
 
 
 def on_this_machine(plan: Plan) -> Plan:
@@ -135,8 +138,11 @@ def on_this_machine(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, dtype=msgspec.convert(name, Dtype))
 
 
-def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
+def settle(plan: Plan, tasks: Sequence[Task], examples: Sequence[Task] = ()) -> Settled:
     """A plan that is not the same any more when its model, its adapter or the tasks are others.
+
+    Args:
+        examples: those of which some are shown before each task.
 
     Raises:
         UsageError: there is no such adapter.
@@ -146,6 +152,7 @@ def settle(plan: Plan, tasks: Sequence[Task]) -> Settled:
         tasks_sha256=tasks_sha256(tasks),
         adapter_sha256=None if plan.adapter is None else adapter_sha256(Path(plan.adapter)),
         model_sha256=model_sha256(plan.base_model) if _runs_here(plan) else None,
+        examples_sha256=tasks_sha256(examples) if examples else None,
     )
 
 
@@ -263,20 +270,19 @@ def evaluate(
             of other programs or of an adapter that has changed.
     """
     origin = _origin(settle(plan, [item.task for item in broken]), command)
-    spent = _seconds_before(folder)
+    spent = before = _spent_before(folder)
     started = time.perf_counter()
-    anew = False
 
     def record(trace: Trace, sampled: bool) -> None:
-        nonlocal anew
+        nonlocal spent
         on_trace(trace, sampled)
         if sampled:
-            anew = True
-            write_json(folder / _SPENT, spent + time.perf_counter() - started)
+            spent = before.and_then(time.perf_counter() - started, origin)
+            write_json(folder / _SPENT, spent)
 
     traces = sample(plan, broken, play, checker, folder / TRACES, on_trace=record)
-    results = summarise(traces, origin, _seconds_before(folder))
-    if not anew:
+    results = spent.by_whom(summarise(traces, origin, spent.seconds))
+    if spent == before:
         results = as_made(results, folder / RESULTS)
     write_json(folder / RESULTS, results)
     return results
@@ -303,7 +309,7 @@ def sample(
     if not broken:
         raise UsageError(f"no broken program in {plan.tasks} to play")
     examples = _examples(plan, checker)
-    claim(path, settle(plan, [item.task for item in broken]))
+    claim(path, settle(plan, [item.task for item in broken], examples))
     assert plan.method != "write"
     episodes = [
         Episode(
@@ -337,11 +343,34 @@ def one_spare(examples: Iterable[Task], shots: int) -> list[Task]:
 
 
 def others(examples: Sequence[Task], task: Task, count: int) -> list[Task]:
-    """So many of the examples, none of them the task itself, nor the one that it is a fault of."""
-    return [example for example in examples if example.id != problem_of(task.id)][:count]
+    """So many of the examples, none of them the task's problem by its name, words or solution."""
+    apart, _ = disjoint((e for e in examples if e.id != problem_of(task.id)), [task])
+    return apart[:count]
 
 
-_SPENT = "seconds.json"
+_SPENT = "spent.json"
+
+
+class _Spent(Value, frozen=True):
+    """What an evaluation has taken, and where: it may go on elsewhere, or at another commit."""
+
+    seconds: float = 0.0
+    commits: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+
+    def and_then(self, seconds: float, origin: Origin) -> _Spent:
+        return _Spent(
+            self.seconds + seconds,
+            tuple(dict.fromkeys([*self.commits, origin.git_commit])),
+            tuple(dict.fromkeys([*self.machines, origin.machine])),
+        )
+
+    def by_whom(self, results: Results) -> Results:
+        return msgspec.structs.replace(
+            results,
+            git_commit=", then ".join(self.commits) or results.git_commit,
+            machine=", then ".join(self.machines) or results.machine,
+        )
 
 
 def _runs_here(plan: Plan) -> bool:
@@ -361,6 +390,7 @@ def _origin(plan: Settled, command: str) -> Origin:
         machine=provenance.machine(),
         git_commit=provenance.git_commit(),
         adapter_sha256=plan.adapter_sha256,
+        model_sha256=plan.model_sha256,
         dtype=plan.dtype if _runs_here(plan) else None,
     )
 
@@ -375,6 +405,7 @@ def _examples(plan: Plan, checker: Checker) -> list[Task]:
     return one_spare((broken.task for broken in made), plan.shots)
 
 
-def _seconds_before(folder: Path) -> float:
-    path = folder / _SPENT
-    return read_json(path, float) if path.exists() and (folder / TRACES).exists() else 0.0
+def _spent_before(folder: Path) -> _Spent:
+    path, traces = folder / _SPENT, folder / TRACES
+    begun = path.exists() and traces.exists() and traces.stat().st_size > 0
+    return read_json(path, _Spent) if begun else _Spent()

@@ -89,7 +89,7 @@ def sample_faults(
     drawn = random.Random(plan.seed).sample(solved, min(plan.shots + 1, len(solved)))
     shown = one_spare(drawn, plan.shots)
     blank = [msgspec.structs.replace(task, program=None, fault="") for task in tasks]
-    settled = settle(plan, blank[: plan.limit])
+    settled = settle(plan, blank[: plan.limit], shown)
     sampled = path.with_suffix(".traces.jsonl")
     claim(path, settled, sampled)
     episodes = [

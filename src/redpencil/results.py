@@ -72,6 +72,8 @@ class Origin(Value, frozen=True):
     """Of the adapter's weights and configuration; None too in results of before this was noted."""
     dtype: str | None = None
     """What the model computed in, such as `float32`; None if it ran elsewhere, or not noted."""
+    model_sha256: str | None = None
+    """Of a base model that lay in a folder; one that goes by a name has a version."""
 
 
 class Results(Origin, frozen=True, kw_only=True):

@@ -66,9 +66,15 @@ def bootstrap_interval(
     """
     groups = _by_problem(values, problems)
     if set(values) in ({0}, {1}):
-        open_end = 1 - 0.025 ** (1 / len(groups))
+        open_end = _open_share(len(groups))
         return (1 - open_end, 1.0) if values[0] else (0.0, open_end)
     return _resampled(groups, seed)
+
+
+def _open_share(problems: int) -> float:
+    """The greatest share of all problems that can be otherwise, at 97.5%, if none of these is."""
+    share: float = 1 - 0.025 ** (1 / problems)
+    return share
 
 
 def _resampled(groups: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
@@ -88,6 +94,9 @@ def paired(
 ) -> Paired:
     """Compare two methods by their shares solved of the same programs, in the same order.
 
+    Where all programs differ alike, as they do between two methods that solve none, the interval
+    allows for the share of problems that may yet be otherwise, whichever way.
+
     Args:
         problems: the one that each program is of; None where every program has its own.
 
@@ -98,9 +107,15 @@ def paired(
         raise UsageError(f"{len(first)} and {len(second)} programs cannot be compared in pairs")
     differences = [after - before for before, after in zip(first, second, strict=True)]
     values = [float(difference) for difference in differences]
+    groups = _by_problem(values, problems)
+    ci95 = _resampled(groups, seed)
+    if len(set(values)) == 1:
+        open_share = _open_share(len(groups))
+        middle = values[0] * (1 - open_share)
+        ci95 = max(-1.0, middle - open_share), min(1.0, middle + open_share)
     return Paired(
         difference=fmean(values),
-        ci95=_resampled(_by_problem(values, problems), seed),
+        ci95=ci95,
         p_value=sign_flip_p(
             [sum(group, Fraction()) for group in _by_problem(differences, problems)]
         ),
