@@ -7,8 +7,8 @@ Every trajectory has a prompt of 250 tokens, shared by a group (four unless told
 turn of 14 to 26 sampled tokens and a page of 110 to 190. Each contender runs in a process of its
 own; the time to load the model does not count. All compute in the type that the machine computes
 in, bfloat16 or float32, but for the two whose names say which, and for `openvino`, which computes
-in float32 with weights that it keeps in four bits; it needs
-`pip install openvino-genai==2026.4.1.0`.
+in float32 with weights that it keeps in four bits; it is left out unless installed
+(`pip install openvino-genai==2026.4.1.0`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from redpencil.engine.draw import draw
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import default_dtype, load_base
 from redpencil.files import write_json
+from redpencil.recipes import Lora
+from redpencil.train.loop import new_adapter
 
 MODEL = "smollm2-135m"
 GRAMMAR = r"start: /### (ADDL|REPL) (1|2|3|4|5|6|7|8|9) >>>[^\n\r]{200,}\n/"
@@ -253,10 +255,13 @@ def openvino(work: list[Trajectory]) -> Callable[[], None]:
 
 
 def packed(
-    work: list[Trajectory], dtype: torch.dtype | None = None, grammar: str | None = None
+    work: list[Trajectory],
+    dtype: torch.dtype | None = None,
+    grammar: str | None = None,
+    engine: LocalEngine | None = None,
 ) -> Callable[[], None]:
     """Ours: each sequence's cache lives on, only what is new is computed, nobody waits."""
-    engine = LocalEngine(*load_base(MODEL, dtype), context=4096, capacity=len(work))
+    engine = engine or LocalEngine(*load_base(MODEL, dtype), context=4096, capacity=len(work))
 
     def run() -> None:
         handles = {engine.open(): trajectory for trajectory in work}
@@ -284,12 +289,27 @@ def packed(
     return run
 
 
+def live_lora(work: list[Trajectory]) -> Callable[[], None]:
+    """Ours in training: the weights of a model with an adapter are taken over first, as each step
+    of GRPO does."""
+    engine = LocalEngine(*load_base(MODEL), context=4096, capacity=len(work))
+    trained = new_adapter(load_base(MODEL)[0], Lora(), seed=0)
+    run = packed(work, engine=engine)
+
+    def synced() -> None:
+        engine.sync(trained)
+        run()
+
+    return synced
+
+
 CONTENDERS: dict[str, Callable[[list[Trajectory]], Callable[[], None]]] = {
     "reencode": reencode,
     "padded_cache": padded_cache,
     "continuous_batching": continuous_batching,
     "openvino": openvino,
     "constrained": lambda work: packed(work, grammar=GRAMMAR),
+    "live_lora": live_lora,
     "packed_bf16": lambda work: packed(work, torch.bfloat16),
     "packed_fp32": lambda work: packed(work, torch.float32),
 }
@@ -392,8 +412,14 @@ def main() -> None:
     )
     rates = {"compute_limit": apart(compute_limit, shape, arguments.threads)}
     print(f"{'compute_limit':<20} {rates['compute_limit']:8.2f} trajectories a minute")
+    peaks: dict[str, float] = {}
     for name in arguments.only:
-        measured = apart(measure, name, shape, arguments.threads)
+        try:
+            measured = apart(measure, name, shape, arguments.threads)
+        except ImportError as missing:
+            print(f"{name:<20} left out: {missing}")
+            continue
+        peaks[name] = measured.peak_mib
         rates[name] = 60 * shape.trajectories / measured.seconds
         beside = (
             f"{rates[name] / rates['reencode']:5.2f} x re-encoding  " if "reencode" in rates else ""
@@ -404,7 +430,7 @@ def main() -> None:
             f"{measured.peak_mib:6.0f} MiB at the peak",
             flush=True,
         )
-    numbers: dict[str, Any] = {"trajectories_per_minute": rates}
+    numbers: dict[str, Any] = {"trajectories_per_minute": rates, "peak_mib": peaks}
     if not arguments.no_scaling:
         numbers["per_turn_ratio_40_10"] = scaling(shape.trajectories, arguments.threads)
     if arguments.json:
