@@ -22,6 +22,7 @@ from redpencil.cli import app
 from redpencil.errors import RedpencilError
 from redpencil.files import read_jsonl, write_jsonl
 from redpencil.results import read_results
+from redpencil.tasks import load
 from redpencil.types import Task, Trace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -185,6 +186,12 @@ def test_demos_are_written_with_a_card(redpencil: Run, tmp_path: Path) -> None:
     assert redpencil(*command).returncode == 0
     one_line_error(redpencil(*command, "--seed", 1), "holds traces of something else")
     assert out.read_bytes() == lines
+    known = tmp_path / "known.jsonl"
+    write_jsonl(known, load("builtin:validation").tasks[2:])
+    apart = (*command[:-1], tmp_path / "apart.jsonl", "--against", f"jsonl:{known}")
+    assert redpencil(*apart).returncode == 0
+    left = {trace.task.id for trace in read_jsonl(tmp_path / "apart.jsonl", Trace)}
+    assert left == {task.id for task in load("builtin:validation").tasks[:2]}
 
 
 def test_failed_traces_are_corrected(redpencil: Run, tmp_path: Path) -> None:

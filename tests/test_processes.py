@@ -12,11 +12,16 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
+from redpencil.checkers import PythonChecker
+from redpencil.demos import Broken
 from redpencil.errors import UsageError
 from redpencil.files import read_jsonl, write_jsonl
+from redpencil.recipes import GrpoRecipe, SftRecipe, Validation
 from redpencil.recipes.files import FOLDER
 from redpencil.train import processes
-from redpencil.types import Trace
+from redpencil.train.grpo import train_grpo
+from redpencil.train.sft import train_sft
+from redpencil.types import Task, Trace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,6 +47,16 @@ def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert processes.share(8, "a batch of") == 4
     with pytest.raises(UsageError, match="a batch of 3 cannot be shared by 2 processes"):
         processes.share(3, "a batch of")
+
+
+def test_what_samples_needs_the_weights_whole(
+    double: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UsageError, match=r"sampling by the model.* launch with ddp\.yaml"):
+        train_grpo([Broken(double, (), ())], tmp_path, GrpoRecipe(), PythonChecker(), tmp_path)
+    with pytest.raises(UsageError, match="validation needs the whole model in each process"):
+        train_sft([], SftRecipe(validation=Validation()), tmp_path)
 
 
 def launch(count: int, *arguments: object) -> str:

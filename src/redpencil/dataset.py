@@ -79,6 +79,8 @@ class Plan(DemosRecipe, frozen=True, kw_only=True):
 
     tasks_sha256: str
     """Of the tasks themselves, so that none can change in between."""
+    against_sha256: str | None = None
+    """Of tasks of other sources whose problems must not be inside, if there are any."""
     seed: int = 0
     tokenizer: str | None = None
     """The model whose tokens are counted; None counts none."""
@@ -104,7 +106,7 @@ class DemoSet(NamedTuple, Generic[Item]):
     make: Callable[[Item], TaskDemos]
     """Makes those of a task, replayed; they depend on its item alone."""
     overlapping: dict[str, str]
-    """Tasks left out, each with the task of another split that is the same problem."""
+    """Tasks left out, each with the task of another split or source that is the same problem."""
 
 
 class Summary(Value, frozen=True):
@@ -140,7 +142,7 @@ class Card(Value, frozen=True):
     summary: Summary
     plan: dict[str, Any]
     overlapping: dict[str, str]
-    """Tasks left out, each with the task of another split that is the same problem."""
+    """Tasks left out, each with the task of another split or source that is the same problem."""
     sha256: str
     """Of the file of traces."""
     command: str
@@ -403,7 +405,10 @@ def card_text(card: Card, made_of: Mapping[str, str], name: str) -> str:
     ]
     if card.overlapping:
         pairs = "; ".join(f"{task} is {other}" for task, other in card.overlapping.items())
-        parts += ["## The same problem in another split", f"By words or by solution: {pairs}."]
+        parts += [
+            "## The same problem in another split or source",
+            f"By words or by solution: {pairs}.",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -419,7 +424,7 @@ def _left_out(drops: Mapping[Drop, int], overlapping: Mapping[str, str]) -> dict
     """How much was left out, by why."""
     return {
         **{_DROPS[drop]: count for drop, count in drops.items()},
-        "tasks that are a problem of another split": len(overlapping),
+        "tasks that are a problem of another split or source": len(overlapping),
     }
 
 

@@ -145,6 +145,7 @@ def demos(
     ] = "direct",
     corruptions: Corruptions = "1-5",
     kinds: Kinds = "all",
+    against: Against = None,
     stumbles: Annotated[
         float,
         typer.Option(
@@ -172,9 +173,11 @@ def demos(
 
     found = load(source)
     terminal.console.print(found.summary, style="dim", soft_wrap=True)
+    apart = [task for other in against or () for task in load(other).tasks]
     plan = Plan(
         tasks=source,
         tasks_sha256=tasks_sha256(found.tasks),
+        against_sha256=tasks_sha256(apart) if apart else None,
         per_task=per_task,
         method=method,
         order=order,
@@ -187,7 +190,7 @@ def demos(
         timeout=timeout,
         tokenizer=tokenizer,
     )
-    others, checker = load_other_splits(source), PythonChecker(Limits(wall=timeout))
+    others, checker = [*load_other_splits(source), *apart], PythonChecker(Limits(wall=timeout))
     _write(out, demo_set(plan, found.tasks, others, checker), tokenizer, workers)
 
 

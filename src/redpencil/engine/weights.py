@@ -172,10 +172,18 @@ def default_dtype() -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def sharded() -> bool:
+    """Whether processes that train together are to hold the weights in pieces (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
+
+
 def _device() -> str:
-    """Of several processes that train together, each has a GPU of its own."""
+    """Of several processes that train together, each has a GPU of its own; what is to lie there in
+    pieces does not fit on one, and waits beside it."""
     import torch
 
+    if sharded():
+        return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 

@@ -75,6 +75,7 @@ def train_grpo(
     """
     if not variants:
         raise UsageError("no broken program to train on")
+    processes.require_whole_weights("sampling by the model that is trained")
     if recipe.vllm == "server" and processes.count() > 1:
         raise UsageError(
             f"--vllm server is for one process, not {processes.count()}: TRL asks the server for "

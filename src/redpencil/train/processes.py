@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from redpencil.engine.weights import sharded
 from redpencil.errors import UsageError
 
 
@@ -18,6 +19,19 @@ def count() -> int:
 def is_first() -> bool:
     """Whether this is the process that writes and speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def require_whole_weights(who: str) -> None:
+    """Refuse weights in pieces to what computes with all of them in one process.
+
+    Raises:
+        UsageError: the processes hold the weights in pieces (FSDP).
+    """
+    if sharded():
+        raise UsageError(
+            f"{who} needs the whole model in each process, and FSDP leaves it in pieces: launch "
+            "with ddp.yaml or deepspeed.yaml"
+        )
 
 
 def share(number: int, what: str) -> int:

@@ -87,6 +87,8 @@ def train_sft(
         UsageError: no trace fits into the context, there is no such model or adapter, there is a
             validation and the traces are of several methods, or the folder holds another run.
     """
+    if recipe.validation is not None:
+        processes.require_whole_weights("validation")
     model, tokenizer = load_base(recipe.model)
     readable = [t if t.policy == recipe.model else foreign(t) for t in traces]
     examples = [tokens for trace in readable for tokens in trace_tokens(trace, tokenizer)]
