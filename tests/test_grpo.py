@@ -97,6 +97,7 @@ def test_grpo_trains_on_the_tokens_sampled_and_goes_on_after_a_crash(
     assert len(played) == 8
     for group in range(0, 8, 2):
         assert played[group].task == played[group + 1].task
+    assert not (tmp_path / "grpo" / "README.md").exists()
     rows = read_jsonl(tmp_path / "grpo" / "metrics.jsonl", dict[str, float])
     assert set(LOGGED.split()) <= set(rows[0])
     assert rows[0]["reward"] == pytest.approx(rows[0]["reward_turn_1"] + rows[0]["reward_turn_2"])

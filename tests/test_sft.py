@@ -46,6 +46,7 @@ def test_sft_learns_logs_and_saves_an_adapter(
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < losses[0]
     assert list((tmp_path / "tensorboard").iterdir())
+    assert not (tmp_path / "README.md").exists()  # TRL's, which says nothing of this model
     assert {path.name for path in adapter.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",

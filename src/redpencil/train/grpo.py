@@ -31,6 +31,7 @@ from redpencil.train import processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     SOLVED_RATE,
+    Cardless,
     Journal,
     Progress,
     begin,
@@ -207,7 +208,7 @@ class _Passes(RepeatSampler):  # type: ignore[misc]
         return order
 
 
-class _PerTurnTrainer(GRPOTrainer):  # type: ignore[misc]
+class _PerTurnTrainer(Cardless, GRPOTrainer):  # type: ignore[misc]
     """GRPO whose advantages are per token, from the credit rule that the rollout applied.
 
     Only the model's own tokens are scored: the environment's are masked in the loss all the same,

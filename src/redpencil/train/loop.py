@@ -174,6 +174,15 @@ def save_adapter(model: Any, folder: Path, base_model: str, weights: Any = None)
     return target
 
 
+class Cardless:
+    """A trainer that leaves TRL's card of the model unwritten.
+
+    It knows neither the base model nor the data, both of which are in `run.json`.
+    """
+
+    def create_model_card(self, *_: Any, **__: Any) -> None: ...
+
+
 class Journal(TrainerCallback):  # type: ignore[misc]
     """Writes each log line to `metrics.jsonl` and reports progress; a resumed run goes on in it.
 

@@ -25,6 +25,7 @@ from redpencil.train import processes
 from redpencil.train.head import score_only_labels
 from redpencil.train.loop import (
     SOLVED_RATE,
+    Cardless,
     Journal,
     Progress,
     begin,
@@ -194,7 +195,7 @@ def _as_taught(validation: Validation, traces: Sequence[Trace]) -> Validation:
     return msgspec.structs.replace(validation, rules=rules)
 
 
-class _Trainer(SFTTrainer):  # type: ignore[misc]
+class _Trainer(Cardless, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, whose evaluations tell the loss and what is solved."""
 
     validator: Validator | None = None
