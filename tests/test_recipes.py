@@ -34,7 +34,7 @@ from redpencil.train.credit import RULES
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 KEY = re.compile(r"^[\w.]+ = ")
-SOURCE = re.compile(r"  # (paper|ours|model)\b")
+SOURCE = re.compile(r"  # (paper|model|ours: (?!not reported$)\w+)\b")
 
 
 def test_there_is_one_for_each_model() -> None:
