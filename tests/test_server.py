@@ -424,6 +424,18 @@ class TestBudget:
         assert len(server.requests) == 2
         assert traces[0].error == "budget of 200 tokens used up"
 
+    @pytest.mark.parametrize("answer", [sends(200, b"<html>"), stalls])
+    def test_what_is_never_told_is_reckoned(self, double: Task, answer: Any) -> None:
+        with serving(lambda request: answer) as server:
+            engine = engine_of(server, budget_tokens=1_000_000)
+            play(double, engine, 1)
+        asked = [request.body for request in server.requests]
+        assert len(asked) > 1
+        assert engine.tokens_used == sum(
+            len("".join(m["content"] for m in body["messages"])) // 3 + body["max_tokens"]
+            for body in asked
+        )
+
     @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}])
     def test_a_server_that_reports_nothing_has_no_budget(self, double: Task, usage: object) -> None:
         with serving(lambda request: says(EXIT, usage=usage)) as server:

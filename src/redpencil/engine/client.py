@@ -115,6 +115,8 @@ class Client:
             reply = await self._try(request)
             if not isinstance(reply, _Failure):
                 return reply
+            if reply.computed:
+                self.tokens_used += _may_have_cost(request)
             pause = next(pauses, None)
             if pause is None or reply.retry_after > _LONGEST_PAUSE:
                 return EngineError(f"{self._url}: {reply.why}")
@@ -142,7 +144,7 @@ class Client:
         except APIConnectionError as error:
             return _Failure(self._brief(f"connection failed: {error.__cause__}"))
         except TimeoutError:
-            return _Failure(f"no answer within {self._patience.timeout:g} s")
+            return _Failure(f"no answer within {self._patience.timeout:g} s", computed=True)
 
     def _refused(self, status: int, said: str, retry_after: float) -> Reply | _Failure:
         if status == 400 and _FULL.search(said):
@@ -164,7 +166,8 @@ class Client:
         try:
             answer = msgspec.json.decode(said, type=_Answer)
         except (ValueError, RecursionError) as error:
-            return _Failure(f"an answer that cannot be read ({error}): {self._brief(said)}")
+            why = f"an answer that cannot be read ({error}): {self._brief(said)}"
+            return _Failure(why, computed=True)
         self.tokens_used += answer.tokens
         text = answer.text(self._dialect)
         if text is None:
@@ -185,6 +188,14 @@ class _Failure(NamedTuple):
     why: str
     retry_after: float = 0.0
     """Seconds that the server wants to be left alone."""
+    computed: bool = False
+    """Whether the server may have answered, and charged for it, though we cannot know how much."""
+
+
+def _may_have_cost(request: Mapping[str, Any]) -> int:
+    """Tokens of a request and its answer, reckoned rather too high, in text or code."""
+    context = request.get("prompt") or "".join(m["content"] for m in request["messages"])
+    return len(context) // 3 + int(request["max_tokens"])
 
 
 class _Message(msgspec.Struct, frozen=True):
