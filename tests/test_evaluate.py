@@ -17,7 +17,7 @@ from redpencil.dataset import make_demos
 from redpencil.demos import Broken, broken_variants
 from redpencil.engine.weights import Dtype, adapter_sha256, dtype_of, model_sha256
 from redpencil.errors import SandboxError, UsageError
-from redpencil.evaluate import Plan, choose, evaluate, make_policy, others, sample
+from redpencil.evaluate import Asking, Plan, choose, evaluate, make_policy, others, sample
 from redpencil.files import append_jsonl
 from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.rollout import Episode, rollout
@@ -218,9 +218,10 @@ def test_what_cannot_be_played_is_refused(changes: dict[str, Any], complaint: st
         Plan(**{"method": "coe", "tasks": "builtin:test", "base_model": "smollm2-135m"} | changes)
 
 
-def test_a_budget_is_for_a_server() -> None:
-    with pytest.raises(UsageError, match="--budget-tokens is for a --server"):
-        make_policy(Plan("coe", "builtin:test", "oracle"), budget_tokens=5)
+@pytest.mark.parametrize("asking", [Asking(5), Asking(None, 5), Asking(None, None, 5.0)])
+def test_limits_of_a_server_are_for_a_server(asking: Asking) -> None:
+    with pytest.raises(UsageError, match=r"--budget-tokens, --at-once and .* are for a --server"):
+        make_policy(Plan("coe", "builtin:test", "oracle"), asking)
 
 
 def test_what_could_not_be_judged_is_a_fault_and_no_finding(double: Task) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytest
 from redpencil.checkers import PythonChecker
 from redpencil.engine.client import Dialect
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, evaluate, make_policy, sample
-from redpencil.types import Task
+from redpencil.evaluate import Plan, evaluate, sample
+from redpencil.files import read_jsonl
+from redpencil.types import Task, Trace
 from scripted_server import (
+    Answer,
+    Request,
     copies,
     episode,
     in_episode,
@@ -25,6 +29,7 @@ from scripted_server import (
     playing,
     sends,
     serving,
+    stalls,
 )
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,10 +55,6 @@ class TestPlan:
     def test_what_cannot_be_had_together(self, fields: dict[str, Any], message: str) -> None:
         with pytest.raises(UsageError, match=message):
             Plan(**{"method": "coe", "tasks": "t", "base_model": "m", **fields})
-
-    def test_a_budget_is_for_a_server(self) -> None:
-        with pytest.raises(UsageError, match="--budget-tokens is for a --server"):
-            make_policy(Plan(method="coe", tasks="t", base_model="m"), budget_tokens=1)
 
     def test_traces_of_different_servers_are_never_mixed(
         self, double: Task, tmp_path: Path
@@ -127,6 +128,31 @@ class TestCommandLine:
             short = redpencil(*command, 150)
             assert "budget of 150 tokens used up" in short.stdout
             assert "100.0%" in redpencil(*command, 10_000).stdout
+
+    def test_a_slow_server_is_asked_as_much_as_it_is_told_to_be(
+        self, redpencil: Run, tasks: str, tmp_path: Path
+    ) -> None:
+        under_way: list[Request] = []
+        at_once: list[int] = []
+
+        def slow(request: Request) -> Answer:
+            under_way.append(request)
+            at_once.append(len(under_way))
+            time.sleep(0.05)
+            under_way.remove(request)
+            return mends(request)
+
+        with serving(slow) as server:
+            command = ("rollout", tasks, "--model", "tiny", "--server", server.url)
+            done = redpencil(*command, "--at-once", 2, "--out", tmp_path / "two.jsonl")
+            assert done.returncode == 0, done.stderr
+            assert max(at_once) == 2
+            server.script = lambda request: stalls
+            late = (*command, "--answer-timeout", 0.1, "--budget-tokens", 1)
+            done = redpencil(*late, "--out", tmp_path / "late.jsonl")
+            assert done.returncode == 0, done.stderr
+            traces = read_jsonl(tmp_path / "late.jsonl", Trace)
+            assert {trace.error for trace in traces} == {"budget of 1 tokens used up"}
 
     def test_errors_are_one_line(self, redpencil: Run, tasks: str, tmp_path: Path) -> None:
         def error(*options: object) -> str:

@@ -17,7 +17,7 @@ from redpencil.checkers import Checker
 from redpencil.corrupt import Kinds
 from redpencil.demos import Broken, broken_variants
 from redpencil.engine import Engine
-from redpencil.engine.client import Dialect
+from redpencil.engine.client import PATIENCE, Dialect
 from redpencil.engine.server import ServerEngine
 from redpencil.engine.weights import (
     Dtype,
@@ -203,20 +203,31 @@ def choose(plan: Plan, tasks: Sequence[Task], checker: Checker) -> Chosen:
     return Chosen(broken, len(chosen) - len(broken), list(dict.fromkeys(unsolved)))
 
 
-def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
+class Asking(NamedTuple):
+    """How much a server may be asked; it changes no trace."""
+
+    budget_tokens: int | None = None
+    """Most tokens that it may be asked to process."""
+    at_once: int | None = None
+    """Most requests at once, `CONCURRENCY` unless told otherwise."""
+    timeout: float | None = None
+    """Seconds that it has for an answer."""
+
+
+ASKING = Asking()
+
+
+def make_policy(plan: Plan, asking: Asking = ASKING) -> Policy:
     """The policy of a plan: its model, loaded here or behind its server, or one of `BOUNDS`.
 
-    Args:
-        budget_tokens: most tokens that the server may be asked to process.
-
     Raises:
-        UsageError: there is no such model, adapter or server, a budget but no server, or more
+        UsageError: there is no such model, adapter or server, limits of a server but none, or more
             context asked for than the model has.
         MissingDependency: a package is missing; the message names the command that adds it.
     """
     engine: Engine
-    if budget_tokens is not None and plan.server is None:
-        raise UsageError("--budget-tokens is for a --server: what is computed here costs nothing")
+    if asking != ASKING and plan.server is None:
+        raise UsageError("--budget-tokens, --at-once and --answer-timeout are for a --server")
     if plan.base_model in BOUNDS:
         return BOUNDS[plan.base_model]()
     if plan.server is not None:
@@ -224,8 +235,9 @@ def make_policy(plan: Plan, *, budget_tokens: int | None = None) -> Policy:
             plan.server,
             plan.base_model,
             plan.dialect,
-            capacity=CONCURRENCY,
-            budget_tokens=budget_tokens,
+            capacity=asking.at_once or CONCURRENCY,
+            budget_tokens=asking.budget_tokens,
+            patience=PATIENCE._replace(timeout=asking.timeout or PATIENCE.timeout),
         )
         engine.reach()
     else:

@@ -9,30 +9,27 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from redpencil.errors import UsageError
-from redpencil.evaluate import Plan, make_policy, on_this_machine
+from redpencil.evaluate import ASKING, Asking, Plan, make_policy, on_this_machine
 from redpencil.parallel import Cluster
 from redpencil.policy import Policy
 from redpencil.rollout import CONCURRENCY, Episode, EpisodeKey, Play, episode_key, rollout
 from redpencil.types import Trace
 
 
-def players(
-    plan: Plan, cluster: Cluster | None = None, *, budget_tokens: int | None = None
-) -> Play:
+def players(plan: Plan, cluster: Cluster | None = None, asking: Asking = ASKING) -> Play:
     """What plays the episodes of a plan.
 
     Args:
         cluster: on whose machines to play; each worker there loads the model. None plays here.
-        budget_tokens: most tokens that the server may be asked to process.
 
     Raises:
-        UsageError: there is no such model, adapter or server; a budget but no server; or a server
-            and a cluster.
+        UsageError: there is no such model, adapter or server; limits of a server but none; or a
+            server and a cluster.
         MissingDependency: a package is missing; the message names the command that adds it.
     """
     if cluster is None:
-        return partial(rollout, policy=make_policy(plan, budget_tokens=budget_tokens))
-    if plan.server is not None or budget_tokens is not None:
+        return partial(rollout, policy=make_policy(plan, asking))
+    if plan.server is not None or asking != ASKING:
         raise UsageError(
             "--server and --workers ray: the model runs on its server, which one machine can ask"
         )

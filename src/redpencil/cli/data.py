@@ -12,6 +12,8 @@ import typer
 from redpencil.cli.options import (
     Adapter,
     Against,
+    AnswerTimeout,
+    AtOnce,
     BudgetTokens,
     Corruptions,
     Dialect,
@@ -281,6 +283,8 @@ class FaultOptions:
     server: Server = None
     dialect: Dialect = "chat"
     budget_tokens: BudgetTokens = None
+    at_once: AtOnce = None
+    answer_timeout: AnswerTimeout = None
     samples: Annotated[int, typer.Option(min=1, help="Programs written for each task.")] = 4
     temperature: Temperature = 0.8
     shots: Annotated[int, typer.Option(min=0, help="Solved tasks shown before each task.")] = 3
@@ -316,6 +320,7 @@ def faults(options: FaultOptions) -> None:
     """
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
+    from redpencil.evaluate import Asking
     from redpencil.faults import sample_faults
     from redpencil.players import players
     from redpencil.tasks import load, load_examples
@@ -326,7 +331,8 @@ def faults(options: FaultOptions) -> None:
     examples = load_examples(plan.tasks) if plan.shots else ()
     total = len(found.tasks[: plan.limit]) * plan.samples
     with workers_of(options.workers) as cluster:
-        play = players(plan, cluster, budget_tokens=options.budget_tokens)
+        asking = Asking(options.budget_tokens, options.at_once, options.answer_timeout)
+        play = players(plan, cluster, asking)
         with terminal.solved_progress("Programs written", total) as on_trace:
             record = sample_faults(
                 options.out,

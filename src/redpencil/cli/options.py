@@ -39,6 +39,13 @@ BudgetTokens = Annotated[
     int | None,
     typer.Option(min=1, help="Send the server nothing more after so many tokens, prompts' too."),
 ]
+AtOnce = Annotated[
+    int | None, typer.Option(min=1, help="Most requests that the server has at once; default 32.")
+]
+AnswerTimeout = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Seconds that the server has for an answer; default 300."),
+]
 Workers = Annotated[
     Literal["local", "ray"],
     typer.Option(help="On this machine, or on the Ray cluster at $RAY_ADDRESS (else a local Ray)."),

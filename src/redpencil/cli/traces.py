@@ -15,6 +15,8 @@ import typer
 
 from redpencil.cli.options import (
     Adapter,
+    AnswerTimeout,
+    AtOnce,
     BudgetTokens,
     Candidates,
     Context,
@@ -71,6 +73,8 @@ class EvalOptions:
     server: Server = None
     dialect: Dialect = "chat"
     budget_tokens: BudgetTokens = None
+    at_once: AtOnce = None
+    answer_timeout: AnswerTimeout = None
     shots: Annotated[
         int, typer.Option(min=0, help="Solved tasks shown before the one to solve, if not edited.")
     ] = 0
@@ -233,7 +237,7 @@ def _set_up(plan: Plan, options: EvalOptions) -> Iterator[tuple[list[Broken], Pl
     """The broken programs of a plan, and who is to mend and to check them."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.evaluate import choose
+    from redpencil.evaluate import Asking, choose
     from redpencil.players import players
     from redpencil.tasks import load
 
@@ -243,4 +247,5 @@ def _set_up(plan: Plan, options: EvalOptions) -> Iterator[tuple[list[Broken], Pl
     chosen = choose(plan, found.tasks, checker)
     terminal.show_remarks(chosen)
     with workers_of(options.workers) as cluster:
-        yield chosen.broken, players(plan, cluster, budget_tokens=options.budget_tokens), checker
+        asking = Asking(options.budget_tokens, options.at_once, options.answer_timeout)
+        yield chosen.broken, players(plan, cluster, asking), checker
