@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from families import FAMILIES, WINDOW, random_model
 from redpencil.engine import Sample, Sampling
 from redpencil.engine.cache import BLOCK
+from redpencil.engine.draw import draw
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.packed import PackedModel
 from redpencil.engine.weights import load_adapter, load_base, load_model
@@ -51,20 +53,26 @@ TEXTS = [
 def check_against_recomputation(
     reference: Any, engine: LocalEngine, texts: list[list[str]], said: list[list[Sample]]
 ) -> None:
-    """Every log-probability is the one that the whole context, computed at once, gives."""
-    for shown, samples in zip(texts, said, strict=True):
+    """What `converse` sampled is what the whole context, computed at once, gives.
+
+    Every token is, drawn by the same seed, and its log-probability.
+    """
+    for seed, (shown, samples) in enumerate(zip(texts, said, strict=True)):
         ids: list[int] = []
-        places: list[int] = []
-        logprobs: list[float] = []
+        wanted: dict[int, tuple[float, float]] = {}
         for text, sample in zip(shown, samples, strict=True):
             ids += engine.encode(text)
-            places += range(len(ids), len(ids) + len(sample.ids))
-            ids += sample.ids
-            logprobs += sample.logprobs
+            random = Random(f"{seed}:{len(ids)}")
+            for token, logprob in zip(sample.ids, sample.logprobs, strict=True):
+                wanted[len(ids)] = (random.random(), logprob)
+                ids.append(token)
         with torch.inference_mode():
-            scores = reference(torch.tensor([ids])).logits[0].log_softmax(-1)
-        for place, logprob in zip(places, logprobs, strict=True):
-            assert abs(scores[place - 1, ids[place]].item() - logprob) < 1e-4
+            logits = reference(torch.tensor([ids])).logits[0].float()
+        for place, (uniform, logprob) in wanted.items():
+            row = logits[place - 1 : place]
+            (drawn,) = draw(row, row.log_softmax(-1), [sampling()], [uniform])
+            assert drawn.token == ids[place]
+            assert abs(drawn.logprob - logprob) < 1e-4
 
 
 def test_packed_sampling_equals_full_recomputation(engine: LocalEngine, tiny_model: Path) -> None:
@@ -305,8 +313,16 @@ def test_a_fork_continues_like_a_separate_run(engine: LocalEngine) -> None:
     two = engine.fork(one)
     for handle in (one, two):
         engine.append(handle, engine.encode("again\n"))
+    fork_ids = list(engine._ids[two])
     first, second = engine.sample([(one, sampling(5)), (two, sampling(5))])
     assert first.ids == second.ids
+    for handle in (one, two):
+        engine.close(handle)
+    apart = engine.open()  # nothing of the two is left to be copied from
+    engine.append(apart, fork_ids)
+    (alone,) = engine.sample([(apart, sampling(5))])
+    assert alone.ids == first.ids
+    assert alone.logprobs == pytest.approx(first.logprobs, abs=1e-4)
 
 
 def test_places_of_closed_sequences_are_used_again(tiny_model: Path) -> None:

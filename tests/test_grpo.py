@@ -462,6 +462,23 @@ def test_going_on_is_not_held_against_the_patience(
     assert found == [(0, 0.1), (1, 0.3), (2, 0.4), (3, 0.1)]
 
 
+@pytest.mark.usefixtures("_uneven_credit")
+def test_log_probabilities_that_an_engine_does_not_give_are_worked_out(
+    tiny_model: Path,
+    start: Path,
+    variants: list[demos.Broken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = weights(grpo(tiny_model, variants, start, tmp_path / "told", steps=1))
+    without = LocalEngine.capabilities - {"logprobs"}
+    monkeypatch.setattr(LocalEngine, "capabilities", without)
+    worked_out = weights(grpo(tiny_model, variants, start, tmp_path / "worked-out", steps=1))
+    assert any(not torch.equal(told[name], weights(start)[name]) for name in told)
+    for name in told:
+        assert torch.allclose(told[name], worked_out[name], atol=1e-5), name
+
+
 def test_begun_anew_before_the_first_checkpoint_it_is_logged_once(
     tiny_model: Path, start: Path, variants: list[demos.Broken], tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ from redpencil.demos import broken_variants
 from redpencil.env import EditEnv
 from redpencil.errors import ClusterError, DataError, MissingDependency, UsageError
 from redpencil.evaluate import Plan, sample
+from redpencil.faults import sample_faults
 from redpencil.parallel import Cluster, Threads, Workers, joined
 from redpencil.players import Player, players
 from redpencil.policy import ScriptedPolicy
@@ -187,6 +188,25 @@ def test_episodes_by_ray_are_the_same_though_a_worker_is_killed(
     assert (tmp_path / "death-0").exists()
     assert len(played(ray)) == len(broken) > 12
     assert played(ray) == played(local)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_faults_by_ray_are_the_same_though_a_worker_is_killed(
+    cluster: Cluster, tiny_model: Path, tmp_path: Path
+) -> None:
+    plan = Plan("write", "builtin", str(tiny_model), samples=2, temperature=1.0, dtype="float32")
+    killer, tasks = deadly(tmp_path, TASKS[1].id, 1), TASKS[:3]
+    sample_faults(tmp_path / "ray.jsonl", plan, tasks, (), players(plan, cluster), killer)
+    checker = PythonChecker(LIMITS)
+    sample_faults(tmp_path / "local.jsonl", plan, tasks, (), players(plan), checker)
+    assert (tmp_path / "death-0").exists()
+    names = ("ray", "local")
+    (ray, there), (local, here) = (played(tmp_path / f"{name}.traces.jsonl") for name in names)
+    assert len(ray) == 6
+    assert ray == local
+    assert there == pytest.approx(here, abs=1e-4)
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
 
 
 @pytest.mark.slow

@@ -329,16 +329,3 @@ def test_objects_equal_nothing() -> None:
     assert isinstance(value, Opaque)
     assert value != value
     assert [value] != [Opaque("object")]
-
-
-MBPP = Path(__file__).parent.parent.parent / "shared" / "data" / "mbpp"
-
-
-@pytest.mark.skipif(not MBPP.is_dir(), reason="MBPP's files are not in ../shared/data/mbpp")
-def test_references_of_mbpp_split_and_pass() -> None:
-    from redpencil.tasks import load
-
-    for task in load(f"mbpp:validation:{MBPP}").tasks[:60]:
-        assert task.solution is not None
-        verdict = run(task.solution, task.tests, setup=task.setup)
-        assert verdict.solved, task.id

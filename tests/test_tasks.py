@@ -232,6 +232,14 @@ def test_mbpp_from_a_folder() -> None:
     assert all("\r" not in (task.solution or "") for task in found.tasks)
 
 
+@pytest.mark.skipif(not MBPP.is_dir(), reason="MBPP's files are not in ../shared/data/mbpp")
+def test_every_reference_of_mbpp_passes_but_one_that_takes_too_long() -> None:
+    tasks = load(f"mbpp::{MBPP}").tasks
+    assert len(tasks) == 964
+    findings = verify(tasks, PythonChecker())
+    assert [finding.task.id for finding in findings if finding.complaint] == ["mbpp/123"]
+
+
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
