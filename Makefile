@@ -38,7 +38,7 @@ bench: $(READY)
 
 results: $(READY)
 	$(BIN)/redpencil report results/*.json --out runs/results.html --markdown docs/results-tables.md \
-		--title "Results in numbers"
+		--no-plots --title "Results in numbers"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -7,6 +7,8 @@ import itertools
 import re
 import sys
 from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -18,7 +20,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.env import AnswerEnv, EditEnv, Env
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ScriptedPolicy
-from redpencil.report import Curve, Entry, build, markdown
+from redpencil.report import Curve, Entry, build, markdown, write_markdown
 from redpencil.report.view import highlighted, trace_view, visible
 from redpencil.results import Results, summarise
 from redpencil.rollout import Episode, rollout
@@ -116,6 +118,31 @@ def test_evaluations_of_other_programs_are_not_compared(
     measured: list[Entry], traces: list[Trace], results: Results
 ) -> None:
     assert "Compared in pairs" not in build("t", [measured[0], Entry("x", results, traces)], [])
+
+
+def test_markdown_shows_the_pages_plots_as_images_of_their_own(
+    measured: list[Entry], tmp_path: Path
+) -> None:
+    curves = [Curve("a | loss", [(1, 2.0), (2, 1.0)])]
+    path = tmp_path / "both.md"
+    write_markdown(path, "t", measured, curves)
+    text = path.read_text()
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    drawn = sorted(f"both.plots/{file.name}" for file in (tmp_path / "both.plots").iterdir())
+    assert sorted(shown) == drawn
+    assert {re.split(r"[/-]", name)[1] for name in shown} == {
+        "results", "compute", "corruptions", "faults", "learning",
+    }  # fmt: skip
+    for name in shown:
+        image = ElementTree.parse(tmp_path / name).getroot()
+        assert image.tag == "{http://www.w3.org/2000/svg}svg"
+        used = set(re.findall(r"var\((--[\w-]+)\)", (tmp_path / name).read_text()))
+        style = image.findtext("{http://www.w3.org/2000/svg}style") or ""
+        assert all(f"{colour}:" in style for colour in used)
+    assert text.index("## Learning") < text.index("a \\| loss") < text.index("## How this was")
+    write_markdown(tmp_path / "bare.md", "t", measured)
+    assert "![" not in (tmp_path / "bare.md").read_text()
+    assert not (tmp_path / "bare.plots").exists()
 
 
 def test_the_tables_can_be_had_as_markdown(measured: list[Entry]) -> None:

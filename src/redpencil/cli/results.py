@@ -45,6 +45,9 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="Write the tables to this file as well, as Markdown.")
     ] = None,
+    plots: Annotated[
+        bool, typer.Option(help="Draw the Markdown's plots, into a folder beside it.")
+    ] = True,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "redpencil",
 ) -> None:
     """Turn results into one HTML page, with learning curves and the traces to step through."""
@@ -56,7 +59,7 @@ def report(
     write(path, title, entries, curves)
     console.print(str(path), soft_wrap=True)
     if markdown is not None:
-        write_markdown(markdown, title, entries)
+        write_markdown(markdown, title, entries, curves if plots else None)
         console.print(str(markdown), soft_wrap=True)
 
 

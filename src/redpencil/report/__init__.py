@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from redpencil.errors import UsageError
 from redpencil.files import atomic_write
 from redpencil.report import plots, view
+from redpencil.report.drawings import Drawing, drawings
 from redpencil.report.entries import Curve, Entry, from_folder, from_folders
 from redpencil.report.sections import measured_of, section_plots, sections
 from redpencil.types import Trace
@@ -95,8 +97,13 @@ def write(path: Path, title: str, entries: Sequence[Entry], curves: Sequence[Cur
         file.write(page.encode("utf-8", "replace"))
 
 
-def markdown(title: str, entries: Sequence[Entry]) -> str:
+def markdown(
+    title: str, entries: Sequence[Entry], drawings: Mapping[str, Sequence[Drawing]] | None = None
+) -> str:
     """The page's tables of results as Markdown.
+
+    Args:
+        drawings: images to show, by the name of their section.
 
     Raises:
         UsageError: nothing was measured.
@@ -104,18 +111,42 @@ def markdown(title: str, entries: Sequence[Entry]) -> str:
     found = sections(entries)
     if not found:
         raise UsageError("no evaluation to tabulate: `redpencil eval ... --out FOLDER` makes one")
-    template = _templates().get_template("report.md.j2")
-    text = template.render(title=title, sections=found, measured=measured_of(entries))
+    text = (
+        _templates()
+        .get_template("report.md.j2")
+        .render(
+            title=title,
+            sections=found,
+            drawings=drawings or {},
+            measured=measured_of(entries),
+        )
+    )
     return f"{text.rstrip()}\n"
 
 
-def write_markdown(path: Path, title: str, entries: Sequence[Entry]) -> None:
+def write_markdown(
+    path: Path, title: str, entries: Sequence[Entry], curves: Sequence[Curve] | None = None
+) -> None:
     """Write the tables of results as Markdown, atomically.
 
+    Args:
+        curves: learning curves; with them, be they none, the page's plots are drawn too, into a
+            folder beside the file whose name ends in `.plots`. None draws nothing.
+
     Raises:
-        UsageError: nothing was measured, or the file cannot be written.
+        MissingDependency: there is something to plot and matplotlib is not installed.
+        UsageError: nothing was measured, or a file cannot be written.
     """
-    text = markdown(title, entries)
+    folder = path.with_suffix(".plots")
+    drawn = {} if curves is None else drawings(section_plots(measured_of(entries)), curves)
+    shown = {
+        name: [drawing._replace(file=f"{folder.name}/{drawing.file}") for drawing in of_section]
+        for name, of_section in drawn.items()
+    }
+    text = markdown(title, entries, shown)
+    for drawing in itertools.chain(*drawn.values()):
+        with atomic_write(folder / drawing.file) as file:
+            file.write(drawing.svg.encode("utf-8", "replace"))
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "replace"))
 
