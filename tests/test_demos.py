@@ -121,7 +121,9 @@ class Letters:
 
     bos_token_id = None
 
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+    def encode(
+        self, text: str, add_special_tokens: bool, split_special_tokens: bool = False
+    ) -> list[int]:
         return [ord(letter) for letter in text]
 
 
