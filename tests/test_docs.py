@@ -1,4 +1,4 @@
-"""The numbers in the documents are those of the results that they link to."""
+"""The numbers of the results page are those of the files that they link to."""
 
 from __future__ import annotations
 

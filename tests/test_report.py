@@ -125,8 +125,12 @@ def test_markdown_shows_the_pages_plots_as_images_of_their_own(
 ) -> None:
     curves = [Curve("a | loss", [(1, 2.0), (2, 1.0)])]
     path = tmp_path / "both.md"
+    stale = tmp_path / "both.plots" / "learning-plot-7.svg"
+    stale.parent.mkdir()
+    stale.write_text("of a report with more curves")
     write_markdown(path, "t", measured, curves)
     text = path.read_text()
+    assert "![Results](both.plots/results-plot-0.svg)" in text
     shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
     drawn = sorted(f"both.plots/{file.name}" for file in (tmp_path / "both.plots").iterdir())
     assert sorted(shown) == drawn
@@ -140,6 +144,8 @@ def test_markdown_shows_the_pages_plots_as_images_of_their_own(
         style = image.findtext("{http://www.w3.org/2000/svg}style") or ""
         assert all(f"{colour}:" in style for colour in used)
     assert text.index("## Learning") < text.index("a \\| loss") < text.index("## How this was")
+    write_markdown(tmp_path / "of both.md", "t", measured, curves)
+    assert "(of%20both.plots/" in (tmp_path / "of both.md").read_text()
     write_markdown(tmp_path / "bare.md", "t", measured)
     assert "![" not in (tmp_path / "bare.md").read_text()
     assert not (tmp_path / "bare.plots").exists()

@@ -66,10 +66,10 @@ def test_feedback_as_a_person_would_want_it(program: str, status: Status, detail
 
 
 def test_hidden_tests_decide_but_say_nothing() -> None:
-    verdict = run(RIGHT, TESTS, hidden_tests=["assert f(0) == 77"])
+    verdict = run(RIGHT, TESTS, hidden_tests=["assert f(0) == 'secret'"])
     assert verdict.status is Status.PASSED
     assert not verdict.solved
-    assert "77" not in str(verdict)
+    assert "secret" not in str(verdict)
     hanging = "def f(x):\n    while x == 0: pass\n    return x + 1\n"
     verdict = run(hanging, TESTS, QUICK, hidden_tests=["assert f(0) == 1"])
     assert verdict.status is Status.PASSED

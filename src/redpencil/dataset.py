@@ -413,7 +413,7 @@ def card_text(card: Card, made_of: Mapping[str, str], name: str) -> str:
 
 
 _DROPS = {
-    Drop.DUPLICATE: "draws that repeat another of their task, but for spacing and comments",
+    Drop.DUPLICATE: "draws that repeat another of their task",
     Drop.UNNOTICED: "draws that the tests do not notice",
     Drop.UNMENDED: "demonstrations that could not be played to a solution",
     Drop.NO_SOLUTION: "tasks whose own solution fails or is missing",

@@ -418,6 +418,9 @@ def _examples(plan: Plan, checker: Checker) -> list[Task]:
 
 
 def _spent_before(folder: Path) -> _Spent:
-    path, traces = folder / _SPENT, folder / TRACES
-    begun = path.exists() and traces.exists() and traces.stat().st_size > 0
-    return read_json(path, _Spent) if begun else _Spent()
+    path, older, traces = folder / _SPENT, folder / "seconds.json", folder / TRACES
+    if not (traces.exists() and traces.stat().st_size):
+        return _Spent()
+    if path.exists():
+        return read_json(path, _Spent)
+    return _Spent(read_json(older, float)) if older.exists() else _Spent()

@@ -171,7 +171,8 @@ class Client:
         self.tokens_used += answer.tokens
         text = answer.text(self._dialect)
         if text is None:
-            return _Failure(f"an answer without text: {self._brief(said)}")
+            why = f"an answer without text: {self._brief(said)}"
+            return _Failure(why, computed=not answer.tokens)
         if self._budget is not None and not answer.tokens:
             return UsageError(f"{self._url} does not say what it used: no budget can be kept")
         return text

@@ -64,7 +64,10 @@ class ServerEngine:
 
     @property
     def tokens_used(self) -> int:
-        """Tokens of prompts and completions so far, where the server reports them."""
+        """Tokens of prompts and completions so far.
+
+        They are as the server reports them, or reckoned where what it computed never came.
+        """
         return self._client.tokens_used
 
     def reach(self) -> None:

@@ -69,7 +69,7 @@ def load_base(
         return _load_smollm2(dtype)
     try:
         with _quiet():
-            tokenizer: Any = AutoTokenizer.from_pretrained(name)
+            tokenizer: Any = AutoTokenizer.from_pretrained(name, mistral_format=False)
             model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -88,7 +88,7 @@ def load_tokenizer(name: str) -> Any:
     folder = _smollm2_folder() if name == ALIAS else name
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(folder)
+            return AutoTokenizer.from_pretrained(folder, mistral_format=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"no tokenizer of a model {name!r}: {reason}") from error

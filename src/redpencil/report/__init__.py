@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -140,11 +141,16 @@ def write_markdown(
     folder = path.with_suffix(".plots")
     drawn = {} if curves is None else drawings(section_plots(measured_of(entries)), curves)
     shown = {
-        name: [drawing._replace(file=f"{folder.name}/{drawing.file}") for drawing in of_section]
+        name: [
+            drawing._replace(file=f"{quote(folder.name)}/{drawing.file}") for drawing in of_section
+        ]
         for name, of_section in drawn.items()
     }
     text = markdown(title, entries, shown)
-    for drawing in itertools.chain(*drawn.values()):
+    new = list(itertools.chain(*drawn.values()))
+    for old in {file.name for file in folder.glob("*.svg")} - {drawing.file for drawing in new}:
+        (folder / old).unlink()
+    for drawing in new:
         with atomic_write(folder / drawing.file) as file:
             file.write(drawing.svg.encode("utf-8", "replace"))
     with atomic_write(path) as file:
