@@ -290,8 +290,7 @@ def packed(
 
 
 def live_lora(work: list[Trajectory]) -> Callable[[], None]:
-    """Ours in training: the weights of a model with an adapter are taken over first, as each step
-    of GRPO does."""
+    """Ours in training: each step of GRPO first takes over the weights of the adapted model."""
     engine = LocalEngine(*load_base(MODEL), context=4096, capacity=len(work))
     trained = new_adapter(load_base(MODEL)[0], Lora(), seed=0)
     run = packed(work, engine=engine)

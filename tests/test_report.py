@@ -125,9 +125,6 @@ def test_markdown_shows_the_pages_plots_as_images_of_their_own(
 ) -> None:
     curves = [Curve("a | loss", [(1, 2.0), (2, 1.0)])]
     path = tmp_path / "both.md"
-    stale = tmp_path / "both.plots" / "learning-plot-7.svg"
-    stale.parent.mkdir()
-    stale.write_text("of a report with more curves")
     write_markdown(path, "t", measured, curves)
     text = path.read_text()
     assert "![Results](both.plots/results-plot-0.svg)" in text

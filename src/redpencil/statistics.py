@@ -57,27 +57,24 @@ def bootstrap_interval(
 
     What is drawn is problems, each with all of its programs: several faults of one problem are hard
     or easy together, and to draw them one by one would make the interval too narrow. Where all
-    values are 0, or all are 1, to draw again shows nothing: the end that is open is then that of
-    the exact interval of a share of the problems (Clopper and Pearson 1934).
+    values are alike, such as 0, to draw again shows nothing: the interval then allows for the share
+    of problems that may be otherwise, by the exact interval of a share (Clopper and Pearson 1934).
 
     Args:
         values: at least one.
         problems: the one that each value is of; None where every value has its own.
     """
-    groups = _by_problem(values, problems)
-    if set(values) in ({0}, {1}):
-        open_end = _open_share(len(groups))
-        return (1 - open_end, 1.0) if values[0] else (0.0, open_end)
-    return _resampled(groups, seed)
+    return _interval(_by_problem(values, problems), seed, 0.0, 1.0)
 
 
-def _open_share(problems: int) -> float:
-    """The greatest share of all problems that can be otherwise, at 97.5%, if none of these is."""
-    share: float = 1 - 0.025 ** (1 / problems)
-    return share
-
-
-def _resampled(groups: Sequence[Sequence[float]], seed: int) -> tuple[float, float]:
+def _interval(
+    groups: Sequence[Sequence[float]], seed: int, least: float, most: float
+) -> tuple[float, float]:
+    """The interval of the mean of values between `least` and `most`, grouped by problem."""
+    value, *others = set(itertools.chain(*groups))
+    if not others:
+        otherwise = 1 - 0.025 ** (1 / len(groups))  # at most such a share of all problems is
+        return value + otherwise * (least - value), value + otherwise * (most - value)
     rng = random.Random(seed)
     means = sorted(
         fmean([*itertools.chain(*rng.choices(groups, k=len(groups)))]) for _ in range(_RESAMPLES)
@@ -94,9 +91,6 @@ def paired(
 ) -> Paired:
     """Compare two methods by their shares solved of the same programs, in the same order.
 
-    Where all programs differ alike, as they do between two methods that solve none, the interval
-    allows for the share of problems that may yet be otherwise, whichever way.
-
     Args:
         problems: the one that each program is of; None where every program has its own.
 
@@ -107,15 +101,9 @@ def paired(
         raise UsageError(f"{len(first)} and {len(second)} programs cannot be compared in pairs")
     differences = [after - before for before, after in zip(first, second, strict=True)]
     values = [float(difference) for difference in differences]
-    groups = _by_problem(values, problems)
-    ci95 = _resampled(groups, seed)
-    if len(set(values)) == 1:
-        open_share = _open_share(len(groups))
-        middle = values[0] * (1 - open_share)
-        ci95 = max(-1.0, middle - open_share), min(1.0, middle + open_share)
     return Paired(
         difference=fmean(values),
-        ci95=ci95,
+        ci95=_interval(_by_problem(values, problems), seed, -1.0, 1.0),
         p_value=sign_flip_p(
             [sum(group, Fraction()) for group in _by_problem(differences, problems)]
         ),

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -138,20 +137,11 @@ def write_markdown(
         MissingDependency: there is something to plot and matplotlib is not installed.
         UsageError: nothing was measured, or a file cannot be written.
     """
-    folder = path.with_suffix(".plots")
-    drawn = {} if curves is None else drawings(section_plots(measured_of(entries)), curves)
-    shown = {
-        name: [
-            drawing._replace(file=f"{quote(folder.name)}/{drawing.file}") for drawing in of_section
-        ]
-        for name, of_section in drawn.items()
-    }
-    text = markdown(title, entries, shown)
-    new = list(itertools.chain(*drawn.values()))
-    for old in {file.name for file in folder.glob("*.svg")} - {drawing.file for drawing in new}:
-        (folder / old).unlink()
-    for drawing in new:
-        with atomic_write(folder / drawing.file) as file:
+    folder = path.with_suffix(".plots").name
+    drawn = {} if curves is None else drawings(folder, section_plots(measured_of(entries)), curves)
+    text = markdown(title, entries, drawn)
+    for drawing in itertools.chain(*drawn.values()):
+        with atomic_write(path.parent / drawing.file) as file:
             file.write(drawing.svg.encode("utf-8", "replace"))
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "replace"))

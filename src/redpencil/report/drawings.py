@@ -18,35 +18,36 @@ class Drawing(NamedTuple):
     """An image, and what stands beside it."""
 
     file: str
-    """Its name, or its path as seen from the Markdown."""
+    """Its path as seen from the Markdown."""
     label: str
     is_key: bool
     """A piece of a line, which says what other plots show by it."""
     svg: str
 
 
-def drawings(sections: Mapping[str, Plots], curves: Sequence[Curve]) -> dict[str, list[Drawing]]:
+def drawings(
+    folder: str, sections: Mapping[str, Plots], curves: Sequence[Curve]
+) -> dict[str, list[Drawing]]:
     """All images, by the name of their section; learning curves are in `LEARNING`.
+
+    Args:
+        folder: where they are to lie, beside the Markdown.
 
     Raises:
         MissingDependency: there is a curve and matplotlib is not installed.
     """
-    found = {
+    drawn = dict(sections)
+    if curves:
+        lines = [(curve.label, plots.line(curve, place)) for place, curve in enumerate(curves)]
+        drawn[LEARNING] = Plots(lines, [])
+    return {
         name: [
-            Drawing(f"{name}-{kind}-{place}.svg", label, kind == "key", _alone(svg))
+            Drawing(f"{folder}/{name}-{kind}-{place}.svg", label, kind == "key", _alone(svg))
             for kind, images in (("key", section.keys), ("plot", section.figures))
             for place, (label, svg) in enumerate(images)
         ]
-        for name, section in sections.items()
+        for name, section in drawn.items()
     }
-    if curves:
-        found[LEARNING] = [
-            Drawing(
-                f"{LEARNING}-plot-{place}.svg", curve.label, False, _alone(plots.line(curve, place))
-            )
-            for place, curve in enumerate(curves)
-        ]
-    return found
 
 
 def _alone(svg: str) -> str:
