@@ -61,6 +61,21 @@ def test_every_evaluation_is_held_against_each_before_it() -> None:
     assert {(pair.difference, pair.p_value) for pair in found.pairs} == {(0, 1)}
 
 
+def test_together_they_solve_what_either_does() -> None:
+    greedy = [
+        evaluation(label, played({name: (win,) for name, win in zip("abcd", wins, strict=True)}))
+        for label, wins in (("x", (1, 1, 0, 0)), ("y", (1, 0, 1, 0)))
+    ]
+    (pair,) = compare(greedy).pairs
+    assert pair.either == 3 / 4
+    assert pair.either_ci95[0] < 3 / 4 < pair.either_ci95[1]
+    (pair,) = compare(
+        [evaluation("base", played(BASE)), evaluation("better", played(BETTER))]
+    ).pairs
+    missed = [(1 - sum(BASE[name]) / 2) * (1 - sum(BETTER[name]) / 2) for name in BASE]
+    assert pair.either == pytest.approx(1 - sum(missed) / 4)
+
+
 def test_evaluations_with_other_numbers_of_samples_can_be_compared() -> None:
     thrice = {"a": (1, 1, 1), "b": (0, 0, 1), "c": (1, 0, 0), "d": (0, 0, 0)}
     (pair,) = compare([evaluation("two", played(BASE)), evaluation("three", played(thrice))]).pairs
@@ -129,7 +144,7 @@ def test_the_command_prints_and_writes_the_comparison(redpencil: Run, tmp_path: 
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["base", "coe", "37.5%", "0.0", "to", "75.0%", "4", "2"] in [row[:8] for row in rows]
     assert ["better", "base", "+12.5"] in [row[:3] for row in rows]
-    assert ["1.000", "2", "1", "1"] in [row[-4:] for row in rows]
+    assert ["1.000", "2", "1", "1", "62.5%"] in [row[6:11] for row in rows]
     found = read_json(tmp_path / "found.json", Comparison)
     assert found == compare(read([tmp_path / "base", tmp_path / "better"]))
 

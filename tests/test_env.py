@@ -222,6 +222,18 @@ def test_every_method_repairs_and_names_itself(double: Task, method: Method) -> 
     assert (trace.method, trace.solved, trace.reward) == (method, True, 1.0)
 
 
+@pytest.mark.parametrize("method", sorted(CHATS))
+def test_an_answer_has_room_for_a_program_as_long_as_the_broken_one(
+    double: Task, method: Method
+) -> None:
+    usual = repairing(method, double, CHECKER, EditRules()).max_tokens
+    assert usual >= 384
+    program = double.program or ""
+    long = msgspec.structs.replace(double, program=program + "# a line of the program\n" * 400)
+    assert repairing(method, long, CHECKER, EditRules()).max_tokens >= len(long.program or "") / 2
+    assert repairing(method, double, CHECKER, EditRules()).max_tokens == usual
+
+
 THOUGHTS = "The sum is wrong. I have to multiply.\n"
 
 

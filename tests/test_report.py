@@ -156,7 +156,8 @@ def test_the_tables_can_be_had_as_markdown(measured: list[Entry]) -> None:
     for above, below in itertools.pairwise(cells):
         if below[1] == " --- ":
             assert len(above) == len(below)
-    assert r"| two | one \| \*first\* | **+50.0** | +0.0 to +100.0 | 1.000 | 1 | 0 | 1 |" in rows
+    shown = r"**+50.0** | +0.0 to +100.0 | 1.000 | 1 | 0 | 1 | 100.0% (15.8 to 100.0)"
+    assert rf"| two | one \| \*first\* | {shown} |" in rows
     assert "| two | 0.0% | 0.0% | 100.0% |" in rows  # at 8, 16 and 32 tokens
     assert markdown("A <title>", measured) == text
     with pytest.raises(UsageError, match="no evaluation to tabulate"):

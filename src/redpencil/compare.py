@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 
 from redpencil.errors import UsageError
 from redpencil.results import Results, problem_of, read_results
-from redpencil.statistics import Paired, paired
+from redpencil.statistics import Paired, bootstrap_interval, paired
 from redpencil.types import Value
 
 _SEED = 0
@@ -25,10 +26,14 @@ class Measured(Value, frozen=True):
 
 
 class Pair(Paired, frozen=True):
-    """What one evaluation has over another."""
+    """What one evaluation has over another, and what both come to together."""
 
     first: str
     second: str
+    either: float
+    """Chance that of a trace by each at least one ends solved, mean over programs."""
+    either_ci95: tuple[float, float]
+    """95% bootstrap interval of that over problems."""
 
 
 class Comparison(Value, frozen=True):
@@ -103,13 +108,18 @@ def _obstacle(one: Measured, other: Measured) -> str | None:
 
 def _pair(first: Measured, second: Measured) -> Pair:
     before, after = _shares(first), _shares(second)
+    problems = list(map(problem_of, before))
     difference = paired(
-        list(before.values()),
-        [after[program] for program in before],
-        _SEED,
-        list(map(problem_of, before)),
+        list(before.values()), [after[program] for program in before], _SEED, problems
     )
-    return Pair(**msgspec.structs.asdict(difference), first=first.label, second=second.label)
+    either = [float(1 - (1 - share) * (1 - after[program])) for program, share in before.items()]
+    return Pair(
+        **msgspec.structs.asdict(difference),
+        first=first.label,
+        second=second.label,
+        either=fmean(either),
+        either_ci95=bootstrap_interval(either, _SEED, problems),
+    )
 
 
 def _shares(measured: Measured) -> dict[str, Fraction]:

@@ -1,19 +1,23 @@
-"""Repair of a user's own program: one task, one policy, the trace worth keeping."""
+"""Repair of a user's own program: one task, attempts in turn, the trace worth keeping."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from redpencil.checkers import Checker, judge
-from redpencil.env import EditEnv, EditRules
+from redpencil.env import EditRules, Method, repairing
 from redpencil.errors import SandboxError, UsageError
 from redpencil.policy import Policy
 from redpencil.rollout import Episode, rollout
 from redpencil.types import Status, Task, Trace
 
 DEFAULT_PROMPT = "Make the program pass its tests."
+BOTH: tuple[Method, ...] = ("coe", "direct")
+"""By editing, which leaves alone what need not change, and by writing the program anew: each mends
+programs that the other does not."""
 
 
 def repair_task(
@@ -50,19 +54,29 @@ def require_broken(task: Task, checker: Checker) -> None:
 
 
 def repair(
-    task: Task, policies: Iterable[Policy], checker: Checker, *, max_turns: int = 10
+    task: Task,
+    policies: Iterable[Policy],
+    checker: Checker,
+    *,
+    methods: Sequence[Method] = BOTH,
+    max_turns: int = 10,
 ) -> Iterator[Trace]:
     """Let policies try one after the other; yields their traces, the last one solved if any is.
 
-    An episode ends as soon as the tests pass.
+    An episode of editing ends as soon as the tests pass.
+
+    Args:
+        methods: how the first policy repairs, the second, and so on, over and over.
+        max_turns: most commands of an attempt to edit.
 
     Raises:
         UsageError: the program and its tests do not fit into a model's context.
         SandboxError: a fault of the machinery ended an attempt.
     """
     rules = EditRules(max_turns=max_turns, until_solved=True)
-    for seed, policy in enumerate(policies):
-        (trace,) = rollout([Episode(EditEnv(task, checker, rules), seed)], policy)
+    for seed, (policy, method) in enumerate(zip(policies, itertools.cycle(methods))):
+        env = repairing(method, task, checker, rules)
+        (trace,) = rollout([Episode(env, seed)], policy)
         if trace.end == "error":
             raise SandboxError(trace.error)
         if not trace.turns and trace.end == "cut_short":

@@ -141,7 +141,7 @@ def by_group(measured: Sequence[Measured], scores: Sequence[Mapping[str, Score]]
 def pairs(found: Sequence[Pair]) -> Table:
     """Each pair of methods on the same programs."""
     return Table(
-        ["", "against", "difference", "95% interval", "p", "won", "lost", "tied"],
+        ["", "against", "difference", "95% interval", "p", "won", "lost", "tied", "either"],
         [
             [
                 pair.second,
@@ -150,12 +150,14 @@ def pairs(found: Sequence[Pair]) -> Table:
                 f"{100 * pair.ci95[0]:+.1f} to {100 * pair.ci95[1]:+.1f}",
                 "< 0.001" if pair.p_value < 0.001 else f"{pair.p_value:.3f}",
                 *map(str, (pair.won, pair.lost, pair.tied)),
+                f"{_percent(pair.either)} ({_interval(pair.either_ci95)})",
             ]
             for pair in found
         ],
         "Difference of pass@1 in percentage points over the same programs, with a bootstrap "
         "interval; p is that of an exact sign-flip permutation test, not corrected for the number "
-        "of pairs. Won: programs solved more often than by the other.",
+        "of pairs. Won: programs solved more often than by the other. Either: chance that of one "
+        "trace by each at least one ends solved, as where one is tried and then the other.",
         bold=2,
     )
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -67,7 +67,13 @@ def repair(
     adapter: Adapter = None,
     model: Model = "smollm2-135m",
     prompt: Annotated[str | None, typer.Option(help="What the program should do.")] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="The first greedy, others sampled.")] = 4,
+    method: Annotated[
+        Literal["both", "coe", "direct"],
+        typer.Option(help="By editing, by writing the whole program anew, or by each in turn."),
+    ] = "both",
+    attempts: Annotated[
+        int, typer.Option(min=1, help="The first of each method greedy, others sampled.")
+    ] = 4,
     max_turns: MaxTurns = 10,
     timeout: Timeout = 10.0,
     decoding: Decoding = "free",
@@ -80,7 +86,7 @@ def repair(
     from redpencil.editor import file_text
     from redpencil.engine.weights import load_model
     from redpencil.files import atomic_write
-    from redpencil.repair import DEFAULT_PROMPT, repair_task, require_broken
+    from redpencil.repair import BOTH, DEFAULT_PROMPT, repair_task, require_broken
     from redpencil.repair import repair as run
 
     text = _program(file)
@@ -92,21 +98,22 @@ def repair(
         from redpencil.policy import ModelPolicy
 
         engine = LocalEngine(*weights)
+        methods = BOTH if method == "both" else (method,)
         policies = (
             ModelPolicy(
                 engine,
                 model,
-                temperature=0.0 if attempt == 0 else 0.8,
+                temperature=0.0 if attempt < len(methods) else 0.8,
                 decoding=decoding,
                 candidates=candidates,
             )
             for attempt in range(attempts)
         )
         with terminal.progress("Repair", attempts, terminal.errors) as advance:
-            for trace in run(task, policies, checker, max_turns=max_turns):
+            for trace in run(task, policies, checker, methods=methods, max_turns=max_turns):
                 advance("repaired" if trace.solved else "not yet")
     if not trace.solved:
-        terminal.errors.print(f"Not repaired in {attempts} attempts of {max_turns} turns.")
+        terminal.errors.print(f"Not repaired in {attempts} attempts: try more with --attempts.")
         raise typer.Exit(1)
     repaired = file_text(trace.final.page, text)
     terminal.show_diff(terminal.diff(text, repaired, str(file)))

@@ -44,6 +44,9 @@ Answer with nothing but the whole fixed program in a ```python block."""
 
 WRITE_PROMPT = "You are an expert Python programmer. Each program makes the tests of its task pass."
 
+_CHARACTERS_PER_TOKEN = 2
+"""Code has more, so that the longest program has room to be written anew."""
+
 _FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
 _OPENING = re.compile(r"```[A-Za-z0-9]*[ ]*\n")
 
@@ -53,6 +56,7 @@ class _Answering:
 
     chat = True
     max_tokens = 384
+    """At least; a broken program is given room to be written anew, be it as long as it may."""
     max_turns = 1
 
     def __init__(
@@ -138,6 +142,7 @@ class AnswerEnv(_Answering):
         super().__init__(task, checker, examples, reward)
         for shown in (task, *examples):
             broken_page(shown)
+        self.max_tokens = max(self.max_tokens, len(task.program or "") // _CHARACTERS_PER_TOKEN)
 
     def reset(self) -> Observation:
         self._turns = 0
