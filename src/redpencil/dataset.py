@@ -55,7 +55,7 @@ class DemosRecipe(Value, frozen=True):
     """The task source."""
     per_task: Count = 3
     """Most demonstrations of a task."""
-    method: Literal["coe", "direct", "reasoning"] = "coe"
+    method: Literal["coe", "in-place", "direct", "reasoning"] = "coe"
     """By editing, or the solution as one answer, at once or after what is wrong in words; the same
     programs are broken for all."""
     order: Literal["direct", "inverse", "both"] = "direct"

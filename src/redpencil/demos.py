@@ -17,13 +17,14 @@ from functools import partial
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from redpencil import corrupt, editor, rename
 from redpencil.checkers import Checker, judge
 from redpencil.env import PASS_MESSAGE, EditRules, Method, fenced, repairing
 from redpencil.errors import SandboxError, UsageError
 from redpencil.parallel import Threads
-from redpencil.policy import Action, FunctionPolicy, ScriptedPolicy
+from redpencil.policy import Action, Answer, FunctionPolicy, ScriptedPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.sameness import normalised
 from redpencil.types import Edit, Observation, Page, Status, Task, Trace, Value
@@ -372,14 +373,40 @@ def demonstrate(
             Episode(repairing(method, task, checker, rules), seed, broken.corruptions)
             for task, broken in chunk.items()
         ]
-        if method == "coe":
-            policy = FunctionPolicy(editing, f"demo:{order}")
+        if method in ("coe", "in-place"):
+            halves = method == "in-place"
+            policy = FunctionPolicy(
+                (lambda task, seed: _in_halves(editing(task, seed))) if halves else editing,
+                f"demo:{order}",
+            )
         else:
             policy = ScriptedPolicy(partial(_answers, method), "demo:answer")
         played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
         traces = {trace.task: trace for trace in played}
         for task in chunk:
             yield _demonstration(traces[task])
+
+
+def _in_halves(teacher: Answer) -> Answer:
+    """A teacher whose ADDL and REPL name a line first, and write it when they are asked to."""
+    rest: list[Action] = []
+
+    def answer(observation: Observation) -> Action | None:
+        if rest:
+            return rest.pop()
+        action = teacher(observation)
+        if action is None:
+            return None
+        edit = editor.parse(action.text)
+        if edit.command == "REPW":
+            (line,) = editor.apply((observation.page[edit.line - 1],), replace(edit, line=1))
+            edit = Edit("REPL", edit.line, line)
+        if edit.command not in ("ADDL", "REPL"):
+            return action
+        rest.append(action._replace(text=edit.text))
+        return action._replace(text=f"{editor.MARK}{edit.command} {edit.line}")
+
+    return answer
 
 
 def _answers(method: Method, task: Task) -> list[str]:

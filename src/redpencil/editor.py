@@ -110,6 +110,18 @@ def parse(action: str) -> Edit:
     return Edit("REPW", line, new, old)
 
 
+def parse_half(action: str) -> Edit:
+    """Parse a command of which ADDL and REPL only name a line: their text is yet to be written.
+
+    Raises:
+        ParseError: says precisely what is wrong.
+    """
+    name = action.removeprefix(MARK).partition(" ")[0]
+    if name == "REPW" or ARROW in action:
+        raise ParseError("expected ADDL, REPL or DELL and a line number, or EXIT")
+    return parse(f"{action}{ARROW}" if name in ("ADDL", "REPL") else action)
+
+
 def grammar(page: Page, seen: Iterable[Page] = ()) -> str:
     """The commands that a page can take, each with its line end, as a grammar in Lark's syntax.
 

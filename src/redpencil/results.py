@@ -286,8 +286,11 @@ def _turns_to_solve(trace: Trace) -> int | None:
 def noops(trace: Trace) -> list[bool]:
     """Of each action: whether it is well formed, is not EXIT, and leaves the page as it was."""
     pages = [*(turn.observation.page for turn in trace.turns), trace.final.page]
+    halves = trace.method == "in-place"
     return [
-        not turn.error and (turn.edit is None or turn.edit.command != "EXIT") and before == after
+        not turn.error
+        and (not halves if turn.edit is None else turn.edit.command != "EXIT")
+        and before == after
         for turn, (before, after) in zip(trace.turns, pairwise(pages), strict=True)
     ]
 

@@ -133,7 +133,7 @@ def demos(
     recipe: RecipeFile = None,
     per_task: Annotated[int, typer.Option(min=1, help="Demonstrations of each task.")] = 3,
     method: Annotated[
-        Literal["coe", "direct", "reasoning"],
+        Literal["coe", "in-place", "direct", "reasoning"],
         typer.Option(
             help="By editing, or the solution as one answer, at once or after saying what is "
             "wrong; the same programs are broken for all."

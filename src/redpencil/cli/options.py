@@ -128,7 +128,7 @@ Source = Annotated[
     ),
 ]
 Method = Annotated[
-    Literal["coe", "direct", "reasoning", "self-repair"],
+    Literal["coe", "in-place", "direct", "reasoning", "self-repair"],
     typer.Option(
         help="By editing, or the whole program: at once, after thoughts in words, or in turns."
     ),

@@ -1,6 +1,7 @@
 """Episodes: a task, a checker, and rewards as data.
 
-`EditEnv` is the paper's Chain-of-Edits. The others are what it is measured against: the whole
+`EditEnv` is the paper's Chain-of-Edits, `PlaceEnv` the same with each line written where it will
+stand. The others are what it is measured against: the whole
 program in one answer (`AnswerEnv`), after thoughts in words (`ThinkEnv`), or in several answers
 (`SelfRepairEnv`). `WriteEnv` asks for a program where there is none yet.
 """
@@ -21,12 +22,14 @@ from redpencil.env.answer import (
     finished_program,
 )
 from redpencil.env.edit import EditEnv
+from redpencil.env.place import PlaceEnv
 from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Env, RewardRule, Step
 from redpencil.errors import UsageError
 from redpencil.types import Task
 
 __all__ = [
     "CHATS",
+    "EDITS",
     "PASS_MESSAGE",
     "AnswerEnv",
     "Decoding",
@@ -34,6 +37,7 @@ __all__ = [
     "EditRules",
     "Env",
     "Method",
+    "PlaceEnv",
     "RewardRule",
     "SelfRepairEnv",
     "Step",
@@ -45,8 +49,11 @@ __all__ = [
     "repairing",
 ]
 
-Method = Literal["coe", "direct", "reasoning", "self-repair"]
-"""How a program is repaired: by editing, at once, after thoughts, or by answers in turns."""
+Method = Literal["coe", "in-place", "direct", "reasoning", "self-repair"]
+"""How a program is repaired: by editing, by a line at a time in its place, at once, after thoughts, or by answers in turns."""
+
+EDITS = frozenset(env.method for env in (EditEnv, PlaceEnv))
+"""The methods whose actions edit the page."""
 
 CHATS = frozenset(env.method for env in (AnswerEnv, ThinkEnv, SelfRepairEnv))
 """The methods whose observations are a user's messages."""
@@ -73,6 +80,8 @@ def repairing(
     match method:
         case "coe":
             return EditEnv(task, checker, rules)
+        case "in-place":
+            return PlaceEnv(task, checker, rules)
         case "direct":
             return AnswerEnv(task, checker, examples, rules.reward)
         case "reasoning":

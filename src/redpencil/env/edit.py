@@ -6,7 +6,7 @@ from redpencil import editor
 from redpencil.checkers import Checker, judge
 from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Step, broken_page
 from redpencil.errors import ApplyError, ParseError, UsageError
-from redpencil.types import Edit, End, Observation, Status, Task
+from redpencil.types import Edit, End, Observation, Page, Status, Task
 
 EDIT_PROMPT = """\
 You are an expert Python programmer who fixes all mistakes in a snippet, only by these commands:
@@ -23,6 +23,7 @@ class EditEnv:
     """Chain-of-Edits: the policy edits the page by one command a turn."""
 
     method = "coe"
+    prompt = EDIT_PROMPT
     chat = False
     max_tokens = 96
 
@@ -81,14 +82,15 @@ class EditEnv:
         return Observation(text, self._page)
 
     def step(self, action: str) -> Step:
-        rule = self.rules.reward
         edit: Edit | None = None
-        error, page = "", self._page
         try:
             edit = editor.parse(action)
-            page = editor.apply(self._page, edit)
+            return self._take(edit, editor.apply(self._page, edit), "")
         except (ParseError, ApplyError) as problem:
-            error = str(problem)
+            return self._take(edit, self._page, str(problem))
+
+    def _take(self, edit: Edit | None, page: Page, error: str) -> Step:
+        rule = self.rules.reward
         if page != self._page:
             self._verdict = judge(self._checker, editor.page_text(page), self.task)
         exited = edit is not None and edit.command == "EXIT"
@@ -126,5 +128,5 @@ class EditEnv:
         text = editor.render(self._page, feedback)
         if first or not self.rules.history:
             tests = "\n".join(self.task.tests)
-            text = EDIT_PROMPT.format(prompt=self.task.prompt, tests=tests) + text
+            text = self.prompt.format(prompt=self.task.prompt, tests=tests) + text
         return Observation(text, self._page, fresh=not (first or self.rules.history))

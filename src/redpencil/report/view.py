@@ -14,6 +14,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
 from redpencil import editor
+from redpencil.env import EDITS
 from redpencil.env.answer import AGAIN_PROMPT, ANSWER_PROMPT
 from redpencil.results import noops
 from redpencil.types import Observation, Page, Status, Trace, Turn, Verdict
@@ -95,7 +96,7 @@ class TraceView:
 
 def trace_view(trace: Trace, label: str) -> TraceView:
     """A trace's states, from the broken page to the last, under the label of its entry."""
-    answers = trace.method != "coe"
+    answers = trace.method not in EDITS
     end = "One answer, and no other try." if answers and trace.end == "exit" else _ENDS[trace.end]
     return TraceView(
         label=label,
@@ -148,7 +149,7 @@ def _states(trace: Trace) -> Iterator[State]:
 
 def _outcome(turn: Turn, method: str, idle: bool) -> Outcome:
     verb, arrow, content = turn.action.partition(editor.ARROW)
-    if method != "coe":
+    if method != "coe" and not (method in EDITS and verb.startswith(editor.MARK)):
         verb, arrow, content = "", "", turn.action
     return Outcome(
         command=visible(verb + arrow),
