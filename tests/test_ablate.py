@@ -41,6 +41,7 @@ def test_what_runs_have_in_common_is_done_once() -> None:
     assert ablate.cost(QUICKSTART, ["credit"], seeds) == (2, 8, 8)
     assert ablate.cost(QUICKSTART, ["decoding"], seeds) == (2, 0, 6)
     assert ablate.cost(QUICKSTART, ["order"], seeds) == (4, 0, 4)
+    assert ablate.cost(QUICKSTART, ["order", "writing"], seeds) == (6, 0, 6)
     # The recipe's own order is among the fine-tunings that the credit rules start from.
     assert ablate.cost(QUICKSTART, ["order", "credit"], seeds) == (4, 8, 12)
 
@@ -68,6 +69,9 @@ def test_stages_in_a_row_are_of_editing_and_of_one_kind_of_context() -> None:
     answers = ablate.with_settings(QUICKSTART, {"demos.method": "direct"})
     with pytest.raises(UsageError, match=r"for editing alone.*one by one"):
         pipeline.require_coherent(answers, reinforced=True)
+    mixed = ablate.with_settings(QUICKSTART, {"demos.method": "in-place"})
+    with pytest.raises(UsageError, match=r"`method` in \[demos\] and in \[grpo\] differ"):
+        pipeline.require_coherent(mixed, reinforced=True)
     forgetful = ablate.with_settings(QUICKSTART, {"demos.history": False})
     with pytest.raises(UsageError, match=r"`history` in \[demos\].*differ"):
         ablate.cost(forgetful, ["decoding"], [0])

@@ -141,7 +141,7 @@ def test_a_task_without_a_solution_is_counted(double: Task, tmp_path: Path) -> N
 def test_only_editing_that_failed_is_corrected(double: Task) -> None:
     plan = Plan(traces_sha256="", against_sha256="")
     answer = msgspec.structs.replace(played(double, [VAIN]), method="direct")
-    with pytest.raises(UsageError, match="editing alone can be corrected, not direct"):
+    with pytest.raises(UsageError, match="only --method coe can be corrected, not direct"):
         correction_set(plan, [answer], (), CHECKER)
     with pytest.raises(UsageError, match="none of the 1 traces failed"):
         correction_set(plan, [played(double, [RIGHT, EXIT])], (), CHECKER)

@@ -157,7 +157,7 @@ def test_reasoning_says_what_is_wrong_and_then_answers() -> None:
         assert program == answered.turns[0].action
 
 
-@pytest.mark.parametrize("method", ["coe", "direct", "reasoning"])
+@pytest.mark.parametrize("method", ["coe", "in-place", "direct", "reasoning"])
 def test_what_is_not_broken_is_no_demonstration(method: Method) -> None:
     task = load("builtin:validation").tasks[0]
     right = demos.Broken(msgspec.structs.replace(task, program=task.solution), (), ())

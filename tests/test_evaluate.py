@@ -203,6 +203,7 @@ def test_a_fault_of_a_task_is_not_shown_the_task() -> None:
     ("changes", "complaint"),
     [
         ({"shots": 1}, "no solved task is shown before one to edit"),
+        ({"method": "in-place", "shots": 1}, "no solved task is shown before one to edit"),
         ({"method": "direct", "decoding": "new-pages"}, "only edits have a grammar"),
         ({"base_model": "oracle", "method": "direct"}, "oracle only edits"),
         ({"base_model": "random-edit", "adapter": "a"}, "has neither adapter nor server"),

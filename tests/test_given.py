@@ -119,7 +119,7 @@ def test_traces_of_answers_have_no_such_places(double: Task, tmp_path: Path) -> 
     path = tmp_path / "traces.jsonl"
     env = repairing("direct", double, CHECKER, EditRules())
     write_jsonl(path, rollout([Episode(env)], ScriptedPolicy(lambda _: ["no"])))
-    with pytest.raises(DataError, match=r"line 1: a trace of direct, not of editing"):
+    with pytest.raises(DataError, match=r"line 1: its trace is of direct, not coe"):
         load(f"traces:{path}")
 
 

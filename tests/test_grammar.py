@@ -47,6 +47,35 @@ def test_the_grammar_allows_what_the_page_can_take(engine: LocalEngine, page: Pa
         assert not accepts(engine, grammar, text + "\n"), text
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_grammar_of_halves_allows_what_names_a_line(engine: LocalEngine, page: Page) -> None:
+    lines = len(page)
+    grammar = editor.half_grammar(page)
+    for number in range(1, lines + 1):
+        for name in ("ADDL", "REPL", "DELL"):
+            assert accepts(engine, grammar, f"### {name} {number}\n")
+    assert accepts(engine, grammar, f"### ADDL {lines + 1}\n")
+    assert accepts(engine, grammar, "### EXIT\n")
+    wrong = [f"DELL {lines + 1}", f"REPL {lines + 1}", f"ADDL {lines + 2}", "ADDL 1 >>>x", "REPW 1"]
+    for text in wrong:
+        assert not accepts(engine, grammar, f"### {text}\n"), text
+    for line in ("", "    é / \\ >>> x"):
+        assert accepts(engine, editor.line_grammar(page, Edit("ADDL", 1)), f"{line}\n")
+
+
+def test_halves_that_lead_to_a_seen_page_are_left_out(engine: LocalEngine) -> None:
+    page, seen = ("x", "y"), [("x", "y"), ("x",), ("x", "z"), ("x", "z", "y")]
+    halves = editor.half_grammar(page, seen)
+    assert accepts(engine, halves, "### DELL 1\n")
+    assert not accepts(engine, halves, "### DELL 2\n")
+    replaced, added = (editor.line_grammar(page, Edit(name, 2), seen) for name in ("REPL", "ADDL"))
+    for line in ("y", "z", "z "):
+        assert not accepts(engine, replaced, f"{line}\n"), line
+    assert not accepts(engine, added, "z\n")
+    for grammar, line in ((replaced, "zz"), (replaced, " z"), (added, "y"), (added, "x")):
+        assert accepts(engine, grammar, f"{line}\n"), line
+
+
 LINES = ("", "x", "y x", "x x", "x + (y)/2 ")
 PAGES_OF_FEW_LINES = st.lists(st.sampled_from(LINES), max_size=4).map(tuple)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from made import Act, episode, origin
 from redpencil.checkers import PythonChecker
-from redpencil.env import AnswerEnv, EditEnv, Env
+from redpencil.env import AnswerEnv, EditEnv, Env, PlaceEnv
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ScriptedPolicy
 from redpencil.report import Curve, Entry, build, markdown, write_markdown
@@ -274,6 +274,17 @@ def test_each_turn_shows_its_command_verdict_reward_and_reason(traces: list[Trac
         "+1",
         "0",
     ]
+
+
+def test_an_edit_in_place_shows_the_line_named_and_then_the_line(double: Task) -> None:
+    actions = ["### REPL 2", "    return n * 2", "### EXIT"]
+    view = trace_view(play(PlaceEnv(double, PythonChecker()), actions), "x")
+    outcomes = [state.outcome for state in view.states if state.outcome]
+    shown = [(outcome.command, outcome.content) for outcome in outcomes]
+    assert shown == [("### REPL 2", ""), ("", "    return n * 2"), ("### EXIT", "")]
+    assert not any(outcome.idle for outcome in outcomes)
+    assert view.states[1].feedback == "```python\ndef double(n):\n"
+    assert not view.answers
 
 
 def test_feedback_is_what_the_model_was_shown_whole(traces: list[Trace], double: Task) -> None:

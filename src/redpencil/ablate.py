@@ -55,6 +55,14 @@ AXES: dict[str, Axis] = {
             "latest-page": {"demos.history": False, "eval.rules.history": False},
         },
     ),
+    "writing": Axis(
+        "a command is written at once, or names a line, which is written after those before it",
+        "sft",
+        {
+            "at-once": {"demos.method": "coe", "grpo.method": "coe"},
+            "in-place": {"demos.method": "in-place", "grpo.method": "in-place"},
+        },
+    ),
     "decoding": Axis(
         "anything can be sampled, or only what the page can take, or of that what makes a new page",
         "sft",
@@ -219,7 +227,7 @@ class _Stages:
         pipeline.evaluate_on(
             recipe,
             tasks,
-            "coe",
+            recipe.demos.method,
             adapter,
             self._checker,
             folder,

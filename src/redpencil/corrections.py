@@ -53,7 +53,9 @@ def correction_set(
         UsageError: a trace is not of editing, or none can be corrected.
     """
     if strange := next((trace for trace in traces if trace.method != "coe"), None):
-        raise UsageError(f"{strange.task.id}: editing alone can be corrected, not {strange.method}")
+        raise UsageError(
+            f"{strange.task.id}: only --method coe can be corrected, not {strange.method}"
+        )
     if not any(map(open_places, traces)):
         raise UsageError(f"none of the {len(traces)} traces failed: there is nothing to correct")
     _, overlapping = disjoint((trace.task for trace in traces), others)

@@ -131,18 +131,41 @@ def grammar(page: Page, seen: Iterable[Page] = ()) -> str:
     Args:
         seen: a command that makes one of these pages is left out, and is so with spaces after it.
     """
-    some_line = _one_of([str(number) for number in range(1, len(page) + 1)])
-    next_line = _one_of([str(number) for number in range(1, len(page) + 2)])
-    commands = [f"ADDL {next_line} >>>{_CONTENT}", "EXIT"]
-    if page:
-        commands += [f"REPL {some_line} >>>{_CONTENT}", f"DELL {some_line}"]
+    commands = _naming(page, f" >>>{_CONTENT}")
     for number, line in enumerate(page, 1):
         if words := _words(line):
             commands.append(f"REPW {number} >>>{_one_of(words)} >>>{_CONTENT}")
-    terminal = " | ".join(f"/{MARK}{command}\\n/" for command in commands)
-    barred = sorted({_format(edit) for goal in seen for edit in _leading(page, goal)})
-    if barred:
-        terminal = f"({terminal}) & ~/{_one_of(barred)} *\\n/"
+    barred = {_format(edit) for goal in seen for edit in _leading(page, goal)}
+    return _lark([f"{MARK}{command}" for command in commands], barred)
+
+
+def half_grammar(page: Page, seen: Iterable[Page] = ()) -> str:
+    """The same of commands of which ADDL and REPL only name a line, see `parse_half`."""
+    leading = (edit for goal in seen for edit in _leading(page, goal))
+    barred = {_format(edit) for edit in leading if edit.command == "DELL"}
+    return _lark([f"{MARK}{command}" for command in _naming(page, "")], barred)
+
+
+def line_grammar(page: Page, named: Edit, seen: Iterable[Page] = ()) -> str:
+    """The line that an ADDL or REPL of a named line writes: any but one that makes a seen page."""
+    leading = (edit for goal in seen for edit in _leading(page, goal))
+    place = named.command, named.line
+    return _lark([_CONTENT], {edit.text for edit in leading if (edit.command, edit.line) == place})
+
+
+def _naming(page: Page, content: str) -> list[str]:
+    """The commands that name a line, and EXIT, each as a regular expression."""
+    some_line = _one_of([str(number) for number in range(1, len(page) + 1)])
+    next_line = _one_of([str(number) for number in range(1, len(page) + 2)])
+    commands = [f"ADDL {next_line}{content}", "EXIT"]
+    return [*commands, f"REPL {some_line}{content}", f"DELL {some_line}"] if page else commands
+
+
+def _lark(lines: Iterable[str], barred: Iterable[str]) -> str:
+    """The grammar of one line, as regular expressions have it, but for barred ones."""
+    terminal = " | ".join(f"/{line}\\n/" for line in lines)
+    if texts := sorted(barred):
+        terminal = f"({terminal}) & ~/{_one_of(texts)} *\\n/"
     return f"start: COMMAND\nCOMMAND: {terminal}"
 
 

@@ -26,7 +26,7 @@ from redpencil.engine.weights import (
     load_model,
     model_sha256,
 )
-from redpencil.env import CHATS, Decoding, EditRules, Method, repairing
+from redpencil.env import CHATS, EDITS, Decoding, EditRules, Method, repairing
 from redpencil.errors import UsageError
 from redpencil.files import claim, read_json, write_json
 from redpencil.policy import ModelPolicy, Policy
@@ -103,9 +103,9 @@ class Plan(Value, frozen=True):
         local = self.dtype, self.context, self.candidates
         if local != ("auto", CONTEXT, 1) and not _runs_here(self):
             raise UsageError("--dtype, --context and --candidates are for a model that runs here")
-        if self.method == "coe" and self.shots:
+        if self.method in EDITS and self.shots:
             raise UsageError("--shots: no solved task is shown before one to edit")
-        if self.decoding != "free" and self.method != "coe":
+        if self.decoding != "free" and self.method not in EDITS:
             raise UsageError("--decoding: only edits have a grammar")
         if self.server is None:
             if self.dialect != "chat":

@@ -14,7 +14,7 @@ from redpencil import demos, terminal
 from redpencil.checkers import Checker, PythonChecker
 from redpencil.dataset import Plan as DemosPlan
 from redpencil.dataset import card_of, demo_set, write_demos
-from redpencil.env import Method
+from redpencil.env import EDITS, Method
 from redpencil.errors import UsageError
 from redpencil.evaluate import Plan, choose, evaluate
 from redpencil.files import read_json, read_jsonl
@@ -37,10 +37,15 @@ def require_coherent(recipe: Recipe, *, reinforced: bool) -> None:
         UsageError: they are not of editing, or teach one kind of context and measure another, or
             one that GRPO cannot train on.
     """
-    if {recipe.demos.method, recipe.grpo.method} != {"coe"}:
+    if recipe.demos.method not in EDITS:
         raise UsageError(
-            "stages are run in a row for editing alone: with another `method` in [demos] or "
-            "[grpo], run them one by one (redpencil demos, sft, rl, eval)"
+            "stages are run in a row for editing alone: with another `method` in [demos], run "
+            "them one by one (redpencil demos, sft, rl, eval)"
+        )
+    if recipe.demos.method != recipe.grpo.method:
+        raise UsageError(
+            "`method` in [demos] and in [grpo] differ: the model would be reinforced in another "
+            "way of repair than it was taught"
         )
     if recipe.demos.history != recipe.eval.rules.history:
         raise UsageError(
@@ -145,7 +150,7 @@ def evaluate_on(
         adapter=str(adapter) if adapter else None,
         samples=section.samples,
         temperature=section.temperature,
-        decoding=section.decoding if method == "coe" else "free",
+        decoding=section.decoding if method in EDITS else "free",
         rules=section.rules,
         limit=section.limit,
         variants=section.variants,

@@ -135,8 +135,8 @@ def demos(
     method: Annotated[
         Literal["coe", "in-place", "direct", "reasoning"],
         typer.Option(
-            help="By editing, or the solution as one answer, at once or after saying what is "
-            "wrong; the same programs are broken for all."
+            help="By editing, each line written at once or in its place, or the solution as one "
+            "answer, at once or after saying what is wrong; the same programs are broken for all."
         ),
     ] = "coe",
     order: Annotated[

@@ -130,7 +130,8 @@ Source = Annotated[
 Method = Annotated[
     Literal["coe", "in-place", "direct", "reasoning", "self-repair"],
     typer.Option(
-        help="By editing, or the whole program: at once, after thoughts in words, or in turns."
+        help="By editing, each line written at once or in its place; or the whole program: in one "
+        "answer, after thoughts in words, or in turns."
     ),
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest.")]

@@ -50,7 +50,8 @@ __all__ = [
 ]
 
 Method = Literal["coe", "in-place", "direct", "reasoning", "self-repair"]
-"""How a program is repaired: by editing, by a line at a time in its place, at once, after thoughts, or by answers in turns."""
+"""How a program is repaired: by editing, each line written at once or in its place; or by whole
+programs, in one answer, after thoughts, or in turns."""
 
 EDITS = frozenset(env.method for env in (EditEnv, PlaceEnv))
 """The methods whose actions edit the page."""

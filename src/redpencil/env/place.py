@@ -43,7 +43,12 @@ class PlaceEnv(EditEnv):
         return super().reset()
 
     def grammar(self, decoding: Decoding) -> str | None:
-        return None
+        if decoding == "free":
+            return None
+        seen = self._seen if decoding == "new-pages" else ()
+        if self._named is None:
+            return editor.half_grammar(self._page, seen)
+        return editor.line_grammar(self._page, self._named, seen)
 
     def leads_on(self, action: str) -> bool:
         try:

@@ -22,7 +22,7 @@ def from_traces(path: Path) -> TaskSet:
     traces = failed = 0
     for number, trace in numbered_jsonl(path, Trace):
         if trace.method != "coe":
-            raise DataError(f"{path}, line {number}: a trace of {trace.method}, not of editing")
+            raise DataError(f"{path}, line {number}: its trace is of {trace.method}, not coe")
         traces += 1
         places = [place for place in open_places(trace) if place]
         failed += bool(places)

@@ -23,6 +23,7 @@ from redpencil.checkers import Checker
 from redpencil.demos import Broken
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import adapter_sha256, load_adapter, load_base
+from redpencil.env import EDITS
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.files import read_jsonl, sha256, write_jsonl
 from redpencil.recipes import GrpoRecipe
@@ -84,9 +85,9 @@ def train_grpo(
         )
     if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
-    if recipe.vllm != "off" and recipe.method != "coe":
+    if recipe.vllm != "off" and recipe.method not in EDITS:
         raise UsageError(f"vLLM samples edits only: leave out --vllm, or --method {recipe.method}")
-    if recipe.decoding != "free" and (recipe.vllm != "off" or recipe.method != "coe"):
+    if recipe.decoding != "free" and (recipe.vllm != "off" or recipe.method not in EDITS):
         raise UsageError(
             f"--decoding {recipe.decoding} is for edits by the local engine: leave it out, or "
             "--vllm and --method"
