@@ -217,7 +217,7 @@ def test_every_method_repairs_and_names_itself(double: Task, method: Method) -> 
     env = repairing(method, double, CHECKER, EditRules())
     assert env.method == method
     assert env.chat == (method in CHATS)
-    edits = {"coe": [FIX, EXIT], "in-place": [*FIX.split(" >>>"), EXIT]}
+    edits = {"coe": [FIX, EXIT], "in-place": [*FIX.replace(" >>>", "|\n").split("|"), EXIT]}
     script = edits.get(method, [f"Doubling is multiplying by two.\n{GOOD}"])
     (trace,) = rollout([Episode(env)], ScriptedPolicy(lambda _: script))
     assert (trace.method, trace.solved, trace.reward) == (method, True, 1.0)

@@ -60,7 +60,7 @@ def test_the_grammar_of_halves_allows_what_names_a_line(engine: LocalEngine, pag
     for text in wrong:
         assert not accepts(engine, grammar, f"### {text}\n"), text
     for line in ("", "    é / \\ >>> x"):
-        assert accepts(engine, editor.line_grammar(page, Edit("ADDL", 1)), f"{line}\n")
+        assert accepts(engine, editor.line_grammar(page, Edit("ADDL", 1)), f"\n{line}\n")
 
 
 def test_halves_that_lead_to_a_seen_page_are_left_out(engine: LocalEngine) -> None:
@@ -70,10 +70,10 @@ def test_halves_that_lead_to_a_seen_page_are_left_out(engine: LocalEngine) -> No
     assert not accepts(engine, halves, "### DELL 2\n")
     replaced, added = (editor.line_grammar(page, Edit(name, 2), seen) for name in ("REPL", "ADDL"))
     for line in ("y", "z", "z "):
-        assert not accepts(engine, replaced, f"{line}\n"), line
-    assert not accepts(engine, added, "z\n")
+        assert not accepts(engine, replaced, f"\n{line}\n"), line
+    assert not accepts(engine, added, "\nz\n")
     for grammar, line in ((replaced, "zz"), (replaced, " z"), (added, "y"), (added, "x")):
-        assert accepts(engine, grammar, f"{line}\n"), line
+        assert accepts(engine, grammar, f"\n{line}\n"), line
 
 
 LINES = ("", "x", "y x", "x x", "x + (y)/2 ")

@@ -19,7 +19,7 @@ from redpencil.tasks import load
 from redpencil.types import Edit, Task, Trace
 
 CHECKER = PythonChecker()
-NAME, LINE, EXIT = "### REPL 2", "    return n * 2", "### EXIT"
+NAME, LINE, EXIT = "### REPL 2", "\n    return n * 2", "### EXIT"
 
 
 def play(task: Task, *actions: str, rules: EditRules | None = None) -> Trace:
@@ -31,10 +31,11 @@ def play(task: Task, *actions: str, rules: EditRules | None = None) -> Trace:
 def test_a_line_is_written_after_those_before_it(double: Task) -> None:
     trace = play(double, NAME, LINE, EXIT)
     named, written, ended = trace.turns
+    assert [turn.half for turn in trace.turns] == [True, False, False]
     assert named.observation.text.endswith("L 2     return n + 1\n***\n" + double_feedback(double))
-    assert written.observation.text == "```python\ndef double(n):\n"
+    assert written.observation.text == "```python\ndef double(n):"
     assert written.observation.page == named.observation.page
-    assert written.edit == Edit("REPL", 2, LINE)
+    assert written.edit == Edit("REPL", 2, LINE[1:])
     assert (named.edit, named.error, named.reward) == (None, "", 0.0)
     assert (written.reward, ended.reward, trace.end, trace.solved) == (1.0, 0.0, "exit", True)
     assert ended.observation.text.startswith("L 1 def double(n):\nL 2     return n * 2\n***\n")
@@ -46,7 +47,7 @@ def double_feedback(task: Task) -> str:
 
 @pytest.mark.parametrize("command", ["ADDL 1", "ADDL 3", "REPL 1"])
 def test_any_line_can_be_named_that_can_be_edited(double: Task, command: str) -> None:
-    trace = play(double, f"### {command}", "# here", EXIT)
+    trace = play(double, f"### {command}", "\n# here", EXIT)
     name, number = command.split()
     edit = Edit(name, int(number), "# here")  # type: ignore[arg-type]
     assert trace.turns[1].edit == edit
@@ -74,13 +75,13 @@ def test_what_names_no_line_is_malformed_and_costs_as_ever(
 
 def test_both_halves_are_one_command_of_those_there_may_be(double: Task) -> None:
     rules = EditRules(max_turns=2)
-    trace = play(double, NAME, "    return n", NAME, LINE, EXIT, rules=rules)
+    trace = play(double, NAME, "\n    return n", NAME, LINE, EXIT, rules=rules)
     assert [turn.reward for turn in trace.turns] == [0.0, 0.0, 0.0, 0.5]
     assert trace.end == "truncated"
     idle = EditRules(idle_turns=1)
-    same = play(double, NAME, "    return n + 1", NAME, LINE, rules=idle)
+    same = play(double, NAME, "\n    return n + 1", NAME, LINE, rules=idle)
     assert (len(same.turns), same.end) == (2, "truncated")
-    assert noops(same) == [False, True]
+    assert noops(same) == [True]
 
 
 def test_drafts_are_weighed_by_where_they_lead(double: Task) -> None:
@@ -90,7 +91,7 @@ def test_drafts_are_weighed_by_where_they_lead(double: Task) -> None:
         True, True, True, False, False,
     ]  # fmt: skip
     env.step(NAME)
-    assert [env.leads_on(line) for line in (LINE, "    return n + 1")] == [True, False]
+    assert [env.leads_on(line) for line in (LINE, "\n    return n + 1")] == [True, False]
 
 
 @given(st.integers(1, 99), st.text(st.characters(exclude_characters="\n\r"), max_size=20))
@@ -122,6 +123,6 @@ def test_the_teacher_writes_in_place_what_it_would_write_at_once(order: Order) -
         assert pages == [
             turn.observation.page
             for turn in other.turns
-            if not turn.observation.text.startswith("```python\n")
+            if not turn.observation.text.startswith("```python")
         ]
         assert other.final.page == one.final.page

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Literal
 
 import msgspec
-from msgspec.structs import replace
 
 from redpencil import corrupt, editor, rename
 from redpencil.checkers import Checker, judge
@@ -399,11 +398,11 @@ def _in_halves(teacher: Answer) -> Answer:
             return None
         edit = editor.parse(action.text)
         if edit.command == "REPW":
-            (line,) = editor.apply((observation.page[edit.line - 1],), replace(edit, line=1))
+            line = editor.apply(observation.page, edit)[edit.line - 1]
             edit = Edit("REPL", edit.line, line)
         if edit.command not in ("ADDL", "REPL"):
             return action
-        rest.append(action._replace(text=edit.text))
+        rest.append(action._replace(text=f"\n{edit.text}"))
         return action._replace(text=f"{editor.MARK}{edit.command} {edit.line}")
 
     return answer

@@ -147,10 +147,11 @@ def half_grammar(page: Page, seen: Iterable[Page] = ()) -> str:
 
 
 def line_grammar(page: Page, named: Edit, seen: Iterable[Page] = ()) -> str:
-    """The line that an ADDL or REPL of a named line writes: any but one that makes a seen page."""
+    """A line end and the line that an ADDL or REPL writes: any but one that makes a seen page."""
     leading = (edit for goal in seen for edit in _leading(page, goal))
     place = named.command, named.line
-    return _lark([_CONTENT], {edit.text for edit in leading if (edit.command, edit.line) == place})
+    barred = {edit.text for edit in leading if (edit.command, edit.line) == place}
+    return _lark([_CONTENT], barred, lead=r"\n")
 
 
 def _naming(page: Page, content: str) -> list[str]:
@@ -161,11 +162,11 @@ def _naming(page: Page, content: str) -> list[str]:
     return [*commands, f"REPL {some_line}{content}", f"DELL {some_line}"] if page else commands
 
 
-def _lark(lines: Iterable[str], barred: Iterable[str]) -> str:
-    """The grammar of one line, as regular expressions have it, but for barred ones."""
-    terminal = " | ".join(f"/{line}\\n/" for line in lines)
+def _lark(lines: Iterable[str], barred: Iterable[str], lead: str = "") -> str:
+    """The grammar of one line, given as regular expressions, after `lead`; but for barred ones."""
+    terminal = " | ".join(f"/{lead}{line}\\n/" for line in lines)
     if texts := sorted(barred):
-        terminal = f"({terminal}) & ~/{_one_of(texts)} *\\n/"
+        terminal = f"({terminal}) & ~/{lead}{_one_of(texts)} *\\n/"
     return f"start: COMMAND\nCOMMAND: {terminal}"
 
 

@@ -142,7 +142,7 @@ def summarise(traces: Sequence[Trace], origin: Origin, seconds: float) -> Result
         seconds: wall time that they took.
     """
     outcomes = _outcomes(traces)
-    turns = [turn for trace in traces for turn in trace.turns]
+    turns = [turn for trace in traces for turn in trace.commands]
     solved = [trace for trace in traces if trace.solved]
     tokens = _tokens(turns)
     pass_at = _pass_at(traces, origin.seed)
@@ -254,7 +254,7 @@ def _scores(traces: Sequence[Trace], key: Callable[[Trace], Key], seed: int) -> 
 
 def _solved_by_turn(traces: Sequence[Trace]) -> tuple[float, ...]:
     firsts = list(map(_turns_to_solve, traces))
-    longest = max(len(trace.turns) for trace in traces)
+    longest = max(len(trace.commands) for trace in traces)
     return tuple(
         _share([first is not None and first <= turn for first in firsts])
         for turn in range(1, longest + 1)
@@ -263,7 +263,7 @@ def _solved_by_turn(traces: Sequence[Trace]) -> tuple[float, ...]:
 
 def _solved_by_tokens(traces: Sequence[Trace]) -> dict[int, float]:
     spent = [
-        None if (first := _turns_to_solve(trace)) is None else _tokens(trace.turns[:first])
+        None if (first := _turns_to_solve(trace)) is None else _tokens(trace.commands[:first])
         for trace in traces
     ]
     longest = max(_tokens(trace.turns) for trace in traces)
@@ -276,28 +276,26 @@ def _solved_by_tokens(traces: Sequence[Trace]) -> dict[int, float]:
 
 
 def _turns_to_solve(trace: Trace) -> int | None:
-    """The turn, from 1, in which all tests passed for the first time."""
+    """The command, from 1, after which all tests passed for the first time."""
     if trace.end == "error":
         return None
-    passes = (place for place, turn in enumerate(trace.turns, 1) if turn.verdict.solved)
+    passes = (place for place, turn in enumerate(trace.commands, 1) if turn.verdict.solved)
     return next(passes, None)
 
 
 def noops(trace: Trace) -> list[bool]:
-    """Of each action: whether it is well formed, is not EXIT, and leaves the page as it was."""
-    pages = [*(turn.observation.page for turn in trace.turns), trace.final.page]
-    halves = trace.method == "in-place"
+    """Of each command: whether it is well formed, is not EXIT, and leaves the page as it was."""
+    commands = trace.commands
+    pages = [*(turn.observation.page for turn in commands), trace.final.page]
     return [
-        not turn.error
-        and (not halves if turn.edit is None else turn.edit.command != "EXIT")
-        and before == after
-        for turn, (before, after) in zip(trace.turns, pairwise(pages), strict=True)
+        not turn.error and (turn.edit is None or turn.edit.command != "EXIT") and before == after
+        for turn, (before, after) in zip(commands, pairwise(pages), strict=True)
     ]
 
 
 def _repetitions(trace: Trace) -> list[bool]:
-    """Of each action: whether the trace has taken it before on an identical page."""
-    acts = [(turn.observation.page, turn.action) for turn in trace.turns]
+    """Of each command: whether the trace has taken it before on an identical page."""
+    acts = [(turn.observation.page, turn.action) for turn in trace.commands]
     return [act in acts[:place] for place, act in enumerate(acts)]
 
 

@@ -225,4 +225,5 @@ def _turn(observation: Observation, action: Action, step: Step) -> Turn:
         logprobs=action.logprobs,
         given=action.given,
         discarded=action.discarded,
+        half=step.half,
     )

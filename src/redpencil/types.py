@@ -116,7 +116,8 @@ class Turn(Value, frozen=True):
     action: str
     """The policy's text, verbatim, without the line end that closes it."""
     edit: Edit | None
-    """The action's parse; None when it is malformed (or is no edit, as in a direct answer)."""
+    """The action's parse; None when it is malformed (or is no edit, as in a direct answer, or as
+    one half of a command)."""
     error: str
     """Why the action was malformed or could not be applied, else empty."""
     verdict: Verdict
@@ -132,6 +133,8 @@ class Turn(Value, frozen=True):
     """Whether the action was put into the policy's mouth, and nothing is learned from it."""
     discarded: int = 0
     """Tokens sampled for other actions that were weighed against this one."""
+    half: bool = False
+    """Whether the action only began a command, which the next turn's completes."""
 
     @property
     def tokens(self) -> int:
@@ -171,3 +174,28 @@ class Trace(Value, frozen=True):
     def reward(self) -> float:
         """Sum of the turns' rewards."""
         return sum(turn.reward for turn in self.turns)
+
+    @property
+    def commands(self) -> tuple[Turn, ...]:
+        """The turns, those that two halves of a command were taken in as one."""
+        whole: list[Turn] = []
+        begun: Turn | None = None
+        for turn in self.turns:
+            begun = turn if begun is None else _joined(begun, turn)
+            if not turn.half:
+                whole.append(begun)
+                begun = None
+        return (*whole, begun) if begun else tuple(whole)
+
+
+def _joined(first: Turn, second: Turn) -> Turn:
+    return msgspec.structs.replace(
+        second,
+        observation=first.observation,
+        action=first.action + second.action,
+        reward=first.reward + second.reward,
+        observation_ids=first.observation_ids,
+        action_ids=first.action_ids + second.action_ids,
+        logprobs=first.logprobs + second.logprobs,
+        discarded=first.discarded + second.discarded,
+    )

@@ -53,11 +53,9 @@ class EditEnv:
         return editor.grammar(self._page, self._seen if decoding == "new-pages" else ())
 
     def leads_on(self, action: str) -> bool:
-        try:
-            edit = editor.parse(action)
-            return edit.command == "EXIT" or editor.apply(self._page, edit) not in self._seen
-        except (ParseError, ApplyError):
-            return False
+        edit, page, error = self._applied(action)
+        exits = edit is not None and edit.command == "EXIT"
+        return not error and (exits or page not in self._seen)
 
     def reset(self) -> Observation:
         self._turns = self._idle = 0
@@ -82,15 +80,8 @@ class EditEnv:
         return Observation(text, self._page)
 
     def step(self, action: str) -> Step:
-        edit: Edit | None = None
-        try:
-            edit = editor.parse(action)
-            return self._take(edit, editor.apply(self._page, edit), "")
-        except (ParseError, ApplyError) as problem:
-            return self._take(edit, self._page, str(problem))
-
-    def _take(self, edit: Edit | None, page: Page, error: str) -> Step:
         rule = self.rules.reward
+        edit, page, error = self._applied(action)
         if page != self._page:
             self._verdict = judge(self._checker, editor.page_text(page), self.task)
         exited = edit is not None and edit.command == "EXIT"
@@ -117,6 +108,18 @@ class EditEnv:
             end = "truncated"
             reward += rule.no_exit
         return Step(self._observe(error), edit, error, self._verdict, reward, end)
+
+    def _applied(self, action: str) -> tuple[Edit | None, Page, str]:
+        """An action's parse, the page that it leads to, and what is wrong with it, if anything."""
+        edit: Edit | None = None
+        try:
+            edit = self._parse(action)
+            return edit, editor.apply(self._page, edit), ""
+        except (ParseError, ApplyError) as problem:
+            return edit, self._page, str(problem)
+
+    def _parse(self, action: str) -> Edit:
+        return editor.parse(action)
 
     def cut_short(self) -> float:
         return self.rules.reward.no_exit

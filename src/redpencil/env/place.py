@@ -12,7 +12,7 @@ from redpencil import editor
 from redpencil.checkers import Checker
 from redpencil.env.edit import EditEnv
 from redpencil.env.protocol import Decoding, EditRules, Step
-from redpencil.errors import ApplyError, ParseError
+from redpencil.errors import ParseError, UsageError
 from redpencil.types import Edit, Observation, Task
 
 PLACE_PROMPT = """\
@@ -28,19 +28,34 @@ Tests:
 
 
 class PlaceEnv(EditEnv):
-    """Chain-of-Edits in halves: ADDL and REPL name a line, the next action is what it says."""
+    """Chain-of-Edits in halves: ADDL and REPL name a line, the next action is what it says.
+
+    What is shown before the line does not end in a line end: the action begins with it. Many
+    tokenizers have one token for a line end and the indentation after it, and a model that is
+    shown the one and asked for the other is where no text has ever led it.
+    """
 
     method = "in-place"
     prompt = PLACE_PROMPT
 
     def __init__(self, task: Task, checker: Checker, rules: EditRules | None = None) -> None:
-        """Prepare an episode; see `EditEnv`."""
+        """Prepare an episode; see `EditEnv`.
+
+        Raises:
+            UsageError: the task has no broken program, or begins amid editing.
+        """
         super().__init__(task, checker, rules)
+        if task.given:
+            raise UsageError(f"{task.id} begins amid editing: leave out --method {self.method}")
         self._named: Edit | None = None
 
-    def reset(self) -> Observation:
-        self._named = None
-        return super().reset()
+    def complete(self, text: str) -> bool:
+        return super().complete(text if self._named is None else text.removeprefix("\n"))
+
+    def action(self, text: str) -> str:
+        if self._named is None or not text.startswith("\n"):
+            return super().action(text)
+        return "\n" + super().action(text[1:])
 
     def grammar(self, decoding: Decoding) -> str | None:
         if decoding == "free":
@@ -51,32 +66,28 @@ class PlaceEnv(EditEnv):
         return editor.line_grammar(self._page, self._named, seen)
 
     def leads_on(self, action: str) -> bool:
-        try:
-            edit = self._edit(action)
-            page = editor.apply(self._page, edit)
-        except (ParseError, ApplyError):
-            return False
-        names = self._named is None and edit.command in ("ADDL", "REPL")
-        return names or edit.command == "EXIT" or page not in self._seen
+        names = self._named is None and action.startswith(("### ADDL", "### REPL"))
+        return self._applied(action)[2] == "" if names else super().leads_on(action)
+
+    def reset(self) -> Observation:
+        self._named = None
+        return super().reset()
 
     def step(self, action: str) -> Step:
-        edit: Edit | None = None
-        try:
-            edit = self._edit(action)
-            page = editor.apply(self._page, edit)
-        except (ParseError, ApplyError) as problem:
-            return self._take(edit, self._page, str(problem))
-        if self._named is None and edit.command in ("ADDL", "REPL"):
-            self._named = edit
-            before = editor.page_text(self._page[: edit.line - 1])
-            return Step(
-                Observation(f"```python\n{before}", self._page), None, "", self._verdict, 0.0, None
-            )
-        self._named = None
-        return self._take(edit, page, "")
+        edit, _, error = self._applied(action)
+        if self._named is not None or error or edit is None or edit.command in ("DELL", "EXIT"):
+            step = super().step(action)
+            self._named = None
+            return step
+        self._named = edit
+        before = "".join(f"\n{line}" for line in self._page[: edit.line - 1])
+        shown = Observation(f"```python{before}", self._page)
+        return Step(shown, None, "", self._verdict, 0.0, None, half=True)
 
-    def _edit(self, action: str) -> Edit:
+    def _parse(self, action: str) -> Edit:
         """The edit that an action is; with no text yet where it only names a line."""
-        if self._named is not None:
-            return msgspec.structs.replace(self._named, text=action)
-        return editor.parse_half(action)
+        if self._named is None:
+            return editor.parse_half(action)
+        if not action.startswith("\n") or "\n" in action[1:]:
+            raise ParseError("expected a line end and one line")
+        return msgspec.structs.replace(self._named, text=action[1:])

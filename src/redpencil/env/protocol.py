@@ -56,6 +56,8 @@ class Step(NamedTuple):
     reward: float
     end: End | None
     """Why the episode is over, or None while it goes on."""
+    half: bool = False
+    """Whether the action only began a command, which the next one completes."""
 
 
 class Env(Protocol):
