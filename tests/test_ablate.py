@@ -72,6 +72,7 @@ def test_stages_in_a_row_are_of_editing_and_of_one_kind_of_context() -> None:
     mixed = ablate.with_settings(QUICKSTART, {"demos.method": "in-place"})
     with pytest.raises(UsageError, match=r"`method` in \[demos\] and in \[grpo\] differ"):
         pipeline.require_coherent(mixed, reinforced=True)
+    pipeline.require_coherent(mixed, reinforced=False)
     forgetful = ablate.with_settings(QUICKSTART, {"demos.history": False})
     with pytest.raises(UsageError, match=r"`history` in \[demos\].*differ"):
         ablate.cost(forgetful, ["decoding"], [0])

@@ -231,7 +231,8 @@ def test_an_answer_has_room_for_a_program_as_long_as_the_broken_one(
     assert usual >= 384
     program = double.program or ""
     long = msgspec.structs.replace(double, program=program + "# a line of the program\n" * 400)
-    assert repairing(method, long, CHECKER, EditRules()).max_tokens >= len(long.program or "") / 2
+    room = repairing(method, long, CHECKER, EditRules()).max_tokens - usual
+    assert room == len(long.program or "") // 3 - 384
     assert repairing(method, double, CHECKER, EditRules()).max_tokens == usual
 
 

@@ -7,15 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from made import origin
 from redpencil import editor
 from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken, Order, broken_variants, demonstrate
 from redpencil.env import EditRules, PlaceEnv
 from redpencil.errors import ParseError
 from redpencil.policy import ScriptedPolicy
-from redpencil.results import noops
+from redpencil.results import noops, summarise
 from redpencil.rollout import Episode, rollout
 from redpencil.tasks import load
+from redpencil.train.credit import RULES, of_traces
+from redpencil.train.metrics import trace_metrics
 from redpencil.types import Edit, Task, Trace
 
 CHECKER = PythonChecker()
@@ -58,8 +61,8 @@ def test_any_line_can_be_named_that_can_be_edited(double: Task, command: str) ->
     ("action", "said"),
     [
         ("### REPL 9", "no line 9 for REPL"),
-        ("### REPL 2 >>>    return n * 2", "expected ADDL, REPL or DELL and a line number"),
-        ("### REPW 2", "expected ADDL, REPL or DELL and a line number"),
+        ("### REPL 2 >>>    return n * 2", "REPL takes a line number, found '2 >>>"),
+        ("### REPW 2", "unknown command 'REPW'; the commands are ADDL, REPL, DELL, EXIT"),
         ("### REPL two", "REPL takes a line number"),
         ("    return n * 2", "a command starts with"),
     ],
@@ -126,3 +129,47 @@ def test_the_teacher_writes_in_place_what_it_would_write_at_once(order: Order) -
             if not turn.observation.text.startswith("```python")
         ]
         assert other.final.page == one.final.page
+
+
+@pytest.mark.parametrize("line", ["    return n * 2", "\n    return n * 2\n    x = 1", ""])
+def test_a_second_half_is_a_line_end_and_one_line(double: Task, line: str) -> None:
+    trace = play(double, NAME, line, NAME, LINE, EXIT)
+    assert "expected a line end and one line" in trace.turns[1].error
+    assert [turn.reward for turn in trace.turns] == [0.0, -0.5, 0.0, 1.0, 0.0]
+    assert trace.turns[2].observation.text.startswith("L 1 def double(n):")
+
+
+def test_what_the_model_writes_ends_with_its_line(double: Task) -> None:
+    env = PlaceEnv(double, CHECKER)
+    env.reset()
+    assert env.complete("### REPL 2\n")
+    assert env.action("### REPL 2\n### EXIT\n") == NAME
+    env.step(NAME)
+    assert not env.complete("\n    return")
+    assert not env.complete("\n")
+    assert env.complete(f"{LINE}\n")
+    assert env.complete("\n\n")
+    assert env.action(f"{LINE}\n    return 3\n") == LINE
+    assert env.action("\n\n") == "\n"
+    assert env.complete(" and\n")
+    assert env.action(" and\nmore") == " and"
+
+
+def test_halves_count_and_earn_as_one_command(double: Task) -> None:
+    rules = EditRules(max_turns=3)
+    solved = play(double, NAME, LINE, EXIT, rules=rules)
+    vain = play(double, NAME, "\n    return n + 1", NAME, "\n    return n + 1", EXIT, rules=rules)
+    cut = play(double, "### DELL 2", NAME)
+    assert [len(trace.commands) for trace in (solved, vain, cut)] == [2, 3, 2]
+    assert solved.commands[0].action == NAME + LINE
+    assert solved.commands[0].edit == Edit("REPL", 2, LINE[1:])
+    assert [turn.reward for turn in solved.commands] == [1.0, 0.0]
+    results = summarise([solved, vain], origin(), 1.0)
+    assert (results.mean_turns, results.noop_rate, results.repetition_rate) == (2.5, 0.4, 0.2)
+    assert results.solved_by_turn == (0.5, 0.5, 0.5)
+    advantages = of_traces(RULES["paper"], [solved, vain])
+    assert advantages[0][0] == advantages[0][1] > 0 > advantages[1][0] == advantages[1][1]
+    assert [len(values) for values in advantages] == [3, 5]
+    assert len(of_traces(RULES["returns"], [cut, solved])[0]) == 2
+    metrics = trace_metrics([solved, vain], 3)
+    assert sum(metrics[f"reward_turn_{n}"] for n in (1, 2, 3)) == (solved.reward + vain.reward) / 2

@@ -55,6 +55,10 @@ def test_a_fault_of_the_machinery_ends_the_repair() -> None:
         list(repair(TASK, saying([FIX]), Broken()))
 
 
-def test_what_does_not_fit_into_the_context_is_said() -> None:
+def test_a_method_that_does_not_fit_into_the_context_is_not_tried_again() -> None:
+    traces = list(repair(TASK, saying([VAIN], [], [VAIN], [FIX]), CHECKER))
+    assert [(trace.method, trace.end) for trace in traces] == [
+        ("coe", "cut_short"), ("direct", "cut_short"), ("coe", "cut_short"), ("coe", "solved"),
+    ]  # fmt: skip
     with pytest.raises(UsageError, match="too long for the model's context"):
-        list(repair(TASK, saying([]), CHECKER))
+        list(repair(TASK, saying([], [], [FIX]), CHECKER))

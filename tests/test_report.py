@@ -281,9 +281,9 @@ def test_an_edit_in_place_shows_the_line_named_and_then_the_line(double: Task) -
     view = trace_view(play(PlaceEnv(double, PythonChecker()), actions), "x")
     outcomes = [state.outcome for state in view.states if state.outcome]
     shown = [(outcome.command, outcome.content) for outcome in outcomes]
-    assert shown == [("### REPL 2", ""), ("", "\n    return n * 2"), ("### EXIT", "")]
+    assert shown == [("### REPL 2", ""), ("", "    return n * 2"), ("### EXIT", "")]
     assert not any(outcome.idle for outcome in outcomes)
-    assert view.states[1].feedback == "```python\ndef double(n):"
+    assert view.states[1].feedback == view.states[0].feedback
     assert not view.answers
 
 

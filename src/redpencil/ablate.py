@@ -59,8 +59,8 @@ AXES: dict[str, Axis] = {
         "a command is written at once, or names a line, which is written after those before it",
         "sft",
         {
-            "at-once": {"demos.method": "coe", "grpo.method": "coe"},
-            "in-place": {"demos.method": "in-place", "grpo.method": "in-place"},
+            "at-once": {"demos.method": "coe"},
+            "in-place": {"demos.method": "in-place"},
         },
     ),
     "decoding": Axis(

@@ -15,15 +15,17 @@ import io
 import re
 import tokenize
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from redpencil.errors import ApplyError, ParseError
-from redpencil.types import Edit, Page
+from redpencil.types import Command, Edit, Page
 
 MARK = "### "
 ARROW = " >>>"
 SEPARATOR = "***"
-COMMANDS = ("ADDL", "REPL", "REPW", "DELL", "EXIT")
+COMMANDS: tuple[Command, ...] = ("ADDL", "REPL", "REPW", "DELL", "EXIT")
+HALVES: tuple[Command, ...] = ("ADDL", "REPL", "DELL", "EXIT")
+"""The commands where lines are written in their place."""
 
 _MAX_LINE_DIGITS = 9
 _LONGEST_WORD = 40
@@ -78,17 +80,8 @@ def parse(action: str) -> Edit:
     Raises:
         ParseError: says precisely what is wrong.
     """
-    if "\n" in action:
-        raise ParseError("expected one command on one line, found a line end")
-    if not action.startswith(MARK):
-        raise ParseError(f"a command starts with '### ', found {_quote(action)}")
-    body = action[len(MARK) :]
-    name, _, rest = body.partition(" ")
-    if name not in COMMANDS:
-        raise ParseError(f"unknown command {_quote(name)}; the commands are {', '.join(COMMANDS)}")
+    name, rest = _command(action, COMMANDS)
     if name == "EXIT":
-        if body != "EXIT":
-            raise ParseError("EXIT takes nothing after it")
         return Edit("EXIT")
     number, arrow, content = rest.partition(ARROW)
     line = _parse_line(name, number)
@@ -113,13 +106,33 @@ def parse(action: str) -> Edit:
 def parse_half(action: str) -> Edit:
     """Parse a command of which ADDL and REPL only name a line: their text is yet to be written.
 
+    There is no REPW, whose text is not a line.
+
     Raises:
         ParseError: says precisely what is wrong.
     """
-    name = action.removeprefix(MARK).partition(" ")[0]
-    if name == "REPW" or ARROW in action:
-        raise ParseError("expected ADDL, REPL or DELL and a line number, or EXIT")
-    return parse(f"{action}{ARROW}" if name in ("ADDL", "REPL") else action)
+    name, rest = _command(action, HALVES)
+    return Edit(name) if name == "EXIT" else Edit(name, _parse_line(name, rest))
+
+
+def _command(action: str, commands: Sequence[Command]) -> tuple[Command, str]:
+    """The command that an action is, and what follows its name.
+
+    Raises:
+        ParseError: it is none of these, or not one line, or EXIT with something after it.
+    """
+    if "\n" in action:
+        raise ParseError("expected one command on one line, found a line end")
+    if not action.startswith(MARK):
+        raise ParseError(f"a command starts with '### ', found {_quote(action)}")
+    body = action[len(MARK) :]
+    found, _, rest = body.partition(" ")
+    name = next((command for command in commands if command == found), None)
+    if name is None:
+        raise ParseError(f"unknown command {_quote(found)}; the commands are {', '.join(commands)}")
+    if name == "EXIT" and body != "EXIT":
+        raise ParseError("EXIT takes nothing after it")
+    return name, rest
 
 
 def grammar(page: Page, seen: Iterable[Page] = ()) -> str:

@@ -114,6 +114,10 @@ class Plan(Value, frozen=True):
             raise UsageError("--server and --adapter: a server has to load adapters by itself")
         elif self.decoding != "free":
             raise UsageError("--server and --decoding: a server does not take our grammar")
+        elif self.method == "in-place" and self.dialect == "chat":
+            raise UsageError(
+                "--method in-place: a line stands after those before it in --dialect completions"
+            )
         elif self.method in CHATS and self.dialect == "completions":
             raise UsageError(f"a model is asked for an answer ({self.method}) in --dialect chat")
 

@@ -42,7 +42,7 @@ def require_coherent(recipe: Recipe, *, reinforced: bool) -> None:
             "stages are run in a row for editing alone: with another `method` in [demos], run "
             "them one by one (redpencil demos, sft, rl, eval)"
         )
-    if recipe.demos.method != recipe.grpo.method:
+    if reinforced and recipe.demos.method != recipe.grpo.method:
         raise UsageError(
             "`method` in [demos] and in [grpo] differ: the model would be reinforced in another "
             "way of repair than it was taught"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -70,16 +70,20 @@ def repair(
         max_turns: most commands of an attempt to edit.
 
     Raises:
-        UsageError: the program and its tests do not fit into a model's context.
+        UsageError: the program and its tests do not fit into a model's context by any method.
         SandboxError: a fault of the machinery ended an attempt.
     """
     rules = EditRules(max_turns=max_turns, until_solved=True)
-    for seed, (policy, method) in enumerate(zip(policies, itertools.cycle(methods))):
+    fitting = deque(methods)
+    for seed, policy in enumerate(policies):
+        method = fitting.popleft()
         env = repairing(method, task, checker, rules)
         (trace,) = rollout([Episode(env, seed)], policy)
         if trace.end == "error":
             raise SandboxError(trace.error)
-        if not trace.turns and trace.end == "cut_short":
+        if trace.turns or trace.end != "cut_short":
+            fitting.append(method)
+        elif not fitting:
             raise UsageError("the program and its tests are too long for the model's context")
         yield trace
         if trace.solved:

@@ -68,8 +68,11 @@ def repair(
     model: Model = "smollm2-135m",
     prompt: Annotated[str | None, typer.Option(help="What the program should do.")] = None,
     method: Annotated[
-        Literal["both", "coe", "direct"],
-        typer.Option(help="By editing, by writing the whole program anew, or by each in turn."),
+        Literal["both", "coe", "in-place", "direct"],
+        typer.Option(
+            help="By editing, each line written at once or in its place; by writing the whole "
+            "program anew; or by edits and answers in turn."
+        ),
     ] = "both",
     attempts: Annotated[
         int, typer.Option(min=1, help="The first of each method greedy, others sampled.")
@@ -89,16 +92,20 @@ def repair(
     from redpencil.repair import BOTH, DEFAULT_PROMPT, repair_task, require_broken
     from redpencil.repair import repair as run
 
+    if method == "direct" and decoding != "free":
+        raise UsageError("--decoding: only edits have a grammar")
     text = _program(file)
     task = repair_task(text, *read_tests(tests), prompt or DEFAULT_PROMPT)
     with _files_checker(timeout, file.stem) as checker:
         require_broken(task, checker)
-        weights = load_model(model, adapter or _default_adapter(model))
+        weights, tokenizer = load_model(model, adapter or _default_adapter(model))
         from redpencil.engine.local import LocalEngine
         from redpencil.policy import ModelPolicy
 
-        engine = LocalEngine(*weights)
+        engine = LocalEngine(weights, tokenizer)
         methods = BOTH if method == "both" else (method,)
+        if method == "both" and not tokenizer.chat_template:
+            methods = BOTH[:1]  # it cannot be asked for an answer
         policies = (
             ModelPolicy(
                 engine,

@@ -44,8 +44,8 @@ Answer with nothing but the whole fixed program in a ```python block."""
 
 WRITE_PROMPT = "You are an expert Python programmer. Each program makes the tests of its task pass."
 
-_CHARACTERS_PER_TOKEN = 2
-"""Code has more, so that the longest program has room to be written anew."""
+_CHARACTERS_PER_TOKEN = 3
+"""Code has rather more, and what is set apart for an answer has to fit into the context."""
 
 _FENCE = re.compile(r"```[A-Za-z0-9]*[ ]*\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
 _OPENING = re.compile(r"```[A-Za-z0-9]*[ ]*\n")
@@ -142,7 +142,8 @@ class AnswerEnv(_Answering):
         super().__init__(task, checker, examples, reward)
         for shown in (task, *examples):
             broken_page(shown)
-        self.max_tokens = max(self.max_tokens, len(task.program or "") // _CHARACTERS_PER_TOKEN)
+        program = len(task.program or "") // _CHARACTERS_PER_TOKEN
+        self.max_tokens += max(0, program - _Answering.max_tokens)
 
     def reset(self) -> Observation:
         self._turns = 0

@@ -137,20 +137,30 @@ def _states(trace: Trace) -> Iterator[State]:
     seen = [*(turn.observation for turn in trace.turns), trace.final]
     first = seen[0]
     lines = [Line(n, html, "") for n, html in enumerate(highlighted(first.page), 1)]
-    yield State(lines, _feedback(first, last=bool(trace.task.given)), "start", None)
-    for turn, before, after, idle in zip(trace.turns, seen, seen[1:], noops(trace), strict=False):
+    feedback = _feedback(first, last=bool(trace.task.given))
+    yield State(lines, feedback, "start", None)
+    idle = iter(noops(trace))
+    begun = False
+    for turn, before, after in zip(trace.turns, seen, seen[1:], strict=False):
+        feedback = feedback if turn.half else _feedback(after)
         yield State(
             lines=_changed_lines(turn, before.page, after.page),
-            feedback=_feedback(after),
+            feedback=feedback,
             tone=_tone(turn),
-            outcome=_outcome(turn, trace.method, idle),
+            outcome=_outcome(
+                turn,
+                is_text=begun or trace.method not in EDITS,
+                idle=not turn.half and next(idle),
+            ),
         )
+        begun = turn.half
 
 
-def _outcome(turn: Turn, method: str, idle: bool) -> Outcome:
+def _outcome(turn: Turn, *, is_text: bool, idle: bool) -> Outcome:
+    """What became of a turn, whose action is a command unless it is text alone."""
     verb, arrow, content = turn.action.partition(editor.ARROW)
-    if method != "coe" and not (method in EDITS and verb.startswith(editor.MARK)):
-        verb, arrow, content = "", "", turn.action
+    if is_text:
+        verb, arrow, content = "", "", turn.action.removeprefix("\n")
     return Outcome(
         command=visible(verb + arrow),
         content=visible(content),

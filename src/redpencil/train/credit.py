@@ -114,14 +114,30 @@ RULES: dict[Credit, CreditRule] = {
 
 
 def of_traces(rule: CreditRule, traces: Sequence[Trace]) -> Advantages:
-    """Advantages of a group's traces; one ended by a fault counts for nothing and nobody."""
+    """Advantages of a group's traces; one ended by a fault counts for nothing and nobody.
+
+    The two halves of a command are credited as one, with what the whole of it came to.
+    """
     whole = [trace for trace in traces if trace.end != "error"]
-    advantages = iter(
-        rule([[Scored(turn.reward, turn.observation.page) for turn in t.turns] for t in whole])
-    )
+    scored = [[Scored(turn.reward, turn.observation.page) for turn in t.commands] for t in whole]
+    advantages = iter(rule(scored))
     return [
-        [0.0] * len(trace.turns) if trace.end == "error" else next(advantages) for trace in traces
+        [0.0] * len(trace.turns)
+        if trace.end == "error"
+        else _for_each_half(next(advantages), trace)
+        for trace in traces
     ]
+
+
+def _for_each_half(advantages: Sequence[float], trace: Trace) -> list[float]:
+    """A trace's advantages by turns, from those by commands."""
+    rest = iter(advantages)
+    spread: list[float] = []
+    begun = False
+    for turn in trace.turns:
+        spread.append(spread[-1] if begun else next(rest))
+        begun = turn.half
+    return spread
 
 
 def per_token(advantages: Sequence[float], turns: Sequence[tuple[int, int]]) -> list[float]:

@@ -19,15 +19,14 @@ NIL = 1e-6
 def trace_metrics(traces: Sequence[Trace], max_turns: int) -> dict[str, float]:
     """Rates and means over the traces that no fault ended, of which there must be one.
 
-    `reward_turn_3` is what the third turn earned, averaged over all traces, so that the turns add
-    up to the reward; a trace that had ended earned 0.
+    `reward_turn_3` is what the third turn, be it in halves, earned, averaged over all traces, so
+    that the turns add up to the reward; a trace that had ended earned 0.
     """
     whole = [trace for trace in traces if trace.end != "error"]
-    turns = [turn for trace in whole for turn in trace.turns]
+    commands = [trace.commands for trace in whole]
+    turns = [turn for taken in commands for turn in taken]
     rewards = {
-        f"reward_turn_{t + 1}": sum(
-            trace.turns[t].reward for trace in whole if len(trace.turns) > t
-        )
+        f"reward_turn_{t + 1}": sum(taken[t].reward for taken in commands if len(taken) > t)
         / len(whole)
         for t in range(max_turns)
     }
