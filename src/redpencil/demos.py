@@ -20,7 +20,7 @@ import msgspec
 
 from redpencil import corrupt, editor, rename
 from redpencil.checkers import Checker, judge
-from redpencil.env import PASS_MESSAGE, EditRules, Method, fenced, repairing
+from redpencil.env import EDITS, PASS_MESSAGE, EditRules, Method, fenced, repairing
 from redpencil.errors import SandboxError, UsageError
 from redpencil.parallel import Threads
 from redpencil.policy import Action, Answer, FunctionPolicy, ScriptedPolicy
@@ -348,7 +348,7 @@ def demonstrate(
 ) -> Iterator[Trace | Drop]:
     """Let a teacher mend them in the environment: a trace for each variant, in order.
 
-    By the method `coe` a `Teacher` edits; by any other the task's solution is the answer, by
+    By the methods of editing a `Teacher` edits; by any other the task's solution is the answer, by
     `reasoning` after words that say what to change.
 
     Only what is broken at the start and solved at the end, by commands that could all be played,
@@ -365,19 +365,16 @@ def demonstrate(
     source = iter(variants)
     while chunk := {broken.task: broken for broken in itertools.islice(source, _CHUNK)}:
 
-        def editing(task: Task, seed: int, chunk: dict[Task, Broken] = chunk) -> Teacher:
-            return Teacher(chunk[task], order, stumbles, seed)
+        def editing(task: Task, seed: int, chunk: dict[Task, Broken] = chunk) -> Answer:
+            teacher = Teacher(chunk[task], order, stumbles, seed)
+            return _in_halves(teacher) if method == "in-place" else teacher
 
         episodes = [
             Episode(repairing(method, task, checker, rules), seed, broken.corruptions)
             for task, broken in chunk.items()
         ]
-        if method in ("coe", "in-place"):
-            halves = method == "in-place"
-            policy = FunctionPolicy(
-                (lambda task, seed: _in_halves(editing(task, seed))) if halves else editing,
-                f"demo:{order}",
-            )
+        if method in EDITS:
+            policy = FunctionPolicy(editing, f"demo:{order}")
         else:
             policy = ScriptedPolicy(partial(_answers, method), "demo:answer")
         played = rollout(episodes, policy, concurrency=_CHUNK, checkers=checkers)
