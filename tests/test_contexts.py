@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from redpencil.engine import Sample, Sampling
 from redpencil.engine.chat import shown
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_tokenizer
-from redpencil.env import EditEnv, EditRules, SelfRepairEnv
+from redpencil.env import EditEnv, EditRules, PlaceEnv, SelfRepairEnv
 from redpencil.policy import ModelPolicy, ScriptedPolicy
 from redpencil.rollout import Episode, rollout
 from redpencil.train.tokens import trace_tokens
@@ -35,6 +36,29 @@ def test_a_trace_holds_exactly_the_tokens_sampled(engine: LocalEngine, double: T
     rendered = decode(tokens.ids)
     for text in shown:
         assert text in rendered
+
+
+def test_a_line_written_in_place_stands_after_its_page_to_the_letter(
+    engine: LocalEngine, tiny_model: Path, double: Task
+) -> None:
+    """Sampled or demonstrated: what is shown and what is written are one text."""
+    policy = ModelPolicy(engine, "tiny", decoding="well-formed")
+    rules = EditRules(max_turns=3)
+    env = PlaceEnv(double, PythonChecker(), rules)
+    sampled = list(rollout([Episode(env, seed) for seed in range(6)], policy, concurrency=1))
+    script = ["### REPL 2", "\n    return n * 2", "### EXIT"]
+    (shown,) = rollout([Episode(env)], ScriptedPolicy(lambda _: script))
+    written = 0
+    for trace in (*sampled, shown):
+        (tokens,) = trace_tokens(trace, load_tokenizer(str(tiny_model)))
+        text = engine.decode(tokens.ids)
+        for named, line in itertools.pairwise(trace.turns):
+            if named.half:
+                assert f"{named.action}\n{line.observation.text}{line.action}" in text
+                written += 1
+    assert written > 3
+    mine = [token for token, is_mine in zip(*tokens, strict=True) if is_mine]
+    assert engine.decode(mine) == "### REPL 2\n\n    return n * 2\n### EXIT\n"
 
 
 def test_the_chat_template_is_used_where_the_environment_asks(engine: LocalEngine) -> None:

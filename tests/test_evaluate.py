@@ -211,6 +211,7 @@ def test_a_fault_of_a_task_is_not_shown_the_task() -> None:
         ({"base_model": "oracle", "decoding": "new-pages"}, "oracle samples nothing"),
         ({"server": "http://localhost", "context": 4096}, "for a model that runs here"),
         ({"samples": 2}, "samples at temperature 0 are all the same"),
+        ({"method": "in-place", "server": "http://localhost"}, "in --dialect completions"),
         ({"method": "reasoning", "server": "http://localhost", "dialect": "completions"}, "chat"),
     ],
 )

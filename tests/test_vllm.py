@@ -13,7 +13,7 @@ from redpencil.checkers import PythonChecker
 from redpencil.demos import Broken
 from redpencil.engine import Sampling
 from redpencil.engine.weights import load_base
-from redpencil.env import EditEnv, EditRules
+from redpencil.env import EditEnv, EditRules, Method
 from redpencil.errors import MissingDependency, UsageError
 from redpencil.policy import ModelPolicy
 from redpencil.recipes import GrpoRecipe
@@ -109,6 +109,17 @@ def test_other_settings_than_vllm_was_started_with_are_refused(generation: Gener
 def test_without_vllm_the_error_says_how_to_get_it(double: Task, tmp_path: Path) -> None:
     recipe = GrpoRecipe(vllm="colocate")
     with pytest.raises(MissingDependency, match=r"pip install 'trl\[vllm\]'"):
+        train_grpo([Broken(double, (), ())], tmp_path, recipe, PythonChecker(), tmp_path)
+
+
+@pytest.mark.parametrize("method", ["in-place", "direct"])
+def test_vllm_is_refused_what_it_cannot_sample(
+    double: Task, tmp_path: Path, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its actions end at their first line end."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    recipe = GrpoRecipe(vllm="colocate", method=method)
+    with pytest.raises(UsageError, match=f"leave out --vllm, or --method {method}"):
         train_grpo([Broken(double, (), ())], tmp_path, recipe, PythonChecker(), tmp_path)
 
 
