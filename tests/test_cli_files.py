@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -121,10 +120,9 @@ def test_a_repair_is_printed_as_a_patch_and_keeps_the_form_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
 ) -> None:
     number = before[: before.index("return")].count("\n") + 1
-    tokenizer = SimpleNamespace(chat_template="")
     mend = ScriptedPolicy(lambda task: [f"### REPL {number} >>>    return n * 2"])
-    monkeypatch.setattr("redpencil.engine.weights.load_model", lambda *given: (None, tokenizer))
-    monkeypatch.setattr("redpencil.engine.local.LocalEngine", lambda *weights: None)
+    monkeypatch.setattr("redpencil.engine.weights.load_model", lambda *given: ())
+    monkeypatch.setattr("redpencil.engine.local.LocalEngine", lambda: None)
     monkeypatch.setattr("redpencil.policy.ModelPolicy", lambda *given, **named: mend)
     monkeypatch.chdir(tmp_path)
     Path("shop.py").write_bytes(before.encode())

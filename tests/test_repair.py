@@ -12,6 +12,7 @@ from redpencil.repair import repair, repair_task
 from redpencil.types import Status, Task, Trace, Verdict
 
 CHECKER = PythonChecker()
+BOTH: tuple[Method, ...] = ("coe", "direct")
 PROGRAM = "def double(n):\n    return n + 1\n"
 TASK = repair_task(PROGRAM, ["assert double(2) == 4", "assert double(5) == 10"])
 VAIN, FIX = "### REPL 2 >>>    return n", "### REPL 2 >>>    return n * 2"
@@ -28,14 +29,16 @@ def attempts(traces: list[Trace]) -> list[tuple[str, int, bool]]:
 
 
 def test_edits_and_answers_take_turns_until_the_tests_pass() -> None:
-    traces = list(repair(TASK, saying([VAIN], [WRONG], [FIX, VAIN], [RIGHT]), CHECKER))
+    traces = list(
+        repair(TASK, saying([VAIN], [WRONG], [FIX, VAIN], [RIGHT]), CHECKER, methods=BOTH)
+    )
     assert attempts(traces) == [("coe", 0, False), ("direct", 1, False), ("coe", 2, True)]
     assert traces[-1].end == "solved"
     assert len(traces[-1].turns) == 1
 
 
 def test_an_answer_repairs_what_editing_did_not() -> None:
-    traces = list(repair(TASK, saying([VAIN], [RIGHT]), CHECKER))
+    traces = list(repair(TASK, saying([VAIN], [RIGHT]), CHECKER, methods=BOTH))
     assert attempts(traces) == [("coe", 0, False), ("direct", 1, True)]
     assert traces[-1].final.page == ("def double(n):", "    return n + n")
 
@@ -56,9 +59,9 @@ def test_a_fault_of_the_machinery_ends_the_repair() -> None:
 
 
 def test_a_method_that_does_not_fit_into_the_context_is_not_tried_again() -> None:
-    traces = list(repair(TASK, saying([VAIN], [], [VAIN], [FIX]), CHECKER))
+    traces = list(repair(TASK, saying([VAIN], [], [VAIN], [FIX]), CHECKER, methods=BOTH))
     assert [(trace.method, trace.end) for trace in traces] == [
         ("coe", "cut_short"), ("direct", "cut_short"), ("coe", "cut_short"), ("coe", "solved"),
     ]  # fmt: skip
     with pytest.raises(UsageError, match="too long for the model's context"):
-        list(repair(TASK, saying([], [], [FIX]), CHECKER))
+        list(repair(TASK, saying([], [], [FIX]), CHECKER, methods=BOTH))

@@ -15,9 +15,6 @@ from redpencil.rollout import Episode, rollout
 from redpencil.types import Status, Task, Trace
 
 DEFAULT_PROMPT = "Make the program pass its tests."
-BOTH: tuple[Method, ...] = ("coe", "direct")
-"""By editing, which leaves alone what need not change, and by writing the program anew: each mends
-programs that the other does not."""
 
 
 def repair_task(
@@ -58,7 +55,7 @@ def repair(
     policies: Iterable[Policy],
     checker: Checker,
     *,
-    methods: Sequence[Method] = BOTH,
+    methods: Sequence[Method] = ("coe",),
     max_turns: int = 10,
 ) -> Iterator[Trace]:
     """Let policies try one after the other; yields their traces, the last one solved if any is.
@@ -66,7 +63,8 @@ def repair(
     An episode of editing ends as soon as the tests pass.
 
     Args:
-        methods: how the first policy repairs, the second, and so on, over and over.
+        methods: how the first policy repairs, the second, and so on, over and over. Edits and
+            answers mend different programs, and edits leave alone what need not change.
         max_turns: most commands of an attempt to edit.
 
     Raises:

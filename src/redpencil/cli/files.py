@@ -23,6 +23,7 @@ from redpencil.errors import UsageError
 
 if TYPE_CHECKING:
     from redpencil.checkers import PythonChecker
+    from redpencil.env import Method
 
 
 def check(
@@ -68,12 +69,12 @@ def repair(
     model: Model = "smollm2-135m",
     prompt: Annotated[str | None, typer.Option(help="What the program should do.")] = None,
     method: Annotated[
-        Literal["both", "coe", "in-place", "direct"],
+        Literal["coe", "in-place", "direct", "both"],
         typer.Option(
-            help="By editing, each line written at once or in its place; by writing the whole "
-            "program anew; or by edits and answers in turn."
+            help="What the adapter was taught: to edit, each line written at once (coe) or in its "
+            "place, or to write the whole program anew; both: coe and direct, in turn."
         ),
-    ] = "both",
+    ] = "coe",
     attempts: Annotated[
         int, typer.Option(min=1, help="The first of each method greedy, others sampled.")
     ] = 4,
@@ -89,23 +90,21 @@ def repair(
     from redpencil.editor import file_text
     from redpencil.engine.weights import load_model
     from redpencil.files import atomic_write
-    from redpencil.repair import BOTH, DEFAULT_PROMPT, repair_task, require_broken
+    from redpencil.repair import DEFAULT_PROMPT, repair_task, require_broken
     from redpencil.repair import repair as run
 
-    if method == "direct" and decoding != "free":
+    methods: list[Method] = ["coe", "direct"] if method == "both" else [method]
+    if decoding != "free" and "direct" in methods:
         raise UsageError("--decoding: only edits have a grammar")
     text = _program(file)
     task = repair_task(text, *read_tests(tests), prompt or DEFAULT_PROMPT)
     with _files_checker(timeout, file.stem) as checker:
         require_broken(task, checker)
-        weights, tokenizer = load_model(model, adapter or _default_adapter(model))
+        weights = load_model(model, adapter or _default_adapter(model))
         from redpencil.engine.local import LocalEngine
         from redpencil.policy import ModelPolicy
 
-        engine = LocalEngine(weights, tokenizer)
-        methods = BOTH if method == "both" else (method,)
-        if method == "both" and not tokenizer.chat_template:
-            methods = BOTH[:1]  # it cannot be asked for an answer
+        engine = LocalEngine(*weights)
         policies = (
             ModelPolicy(
                 engine,
