@@ -368,6 +368,13 @@ class TestErrors:
         )
         one_line_error(result, "the tests cannot run", "no_such_module")
 
+    def test_a_grammar_for_answers(self, redpencil: Run, shop: Path) -> None:
+        result = redpencil(
+            "repair", shop / "shop.py", "--tests", shop / "tests.py", "--method", "both",
+            "--decoding", "well-formed",
+        )  # fmt: skip
+        one_line_error(result, "only edits have a grammar")
+
     def test_empty_tests(self, redpencil: Run, shop: Path) -> None:
         (shop / "tests.py").write_text("# none yet\n")
         result = redpencil("check", shop / "shop.py", "--tests", shop / "tests.py")

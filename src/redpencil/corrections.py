@@ -50,7 +50,7 @@ def correction_set(
         others: tasks that must not be inside; the traces of the same problems are left out.
 
     Raises:
-        UsageError: a trace is not of editing, or none can be corrected.
+        UsageError: a trace is not of `coe`, or none can be corrected.
     """
     if strange := next((trace for trace in traces if trace.method != "coe"), None):
         raise UsageError(

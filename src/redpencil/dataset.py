@@ -56,8 +56,8 @@ class DemosRecipe(Value, frozen=True):
     per_task: Count = 3
     """Most demonstrations of a task."""
     method: Literal["coe", "in-place", "direct", "reasoning"] = "coe"
-    """By editing, or the solution as one answer, at once or after what is wrong in words; the same
-    programs are broken for all."""
+    """By editing, each line written at once or in its place, or the solution as one answer, at once
+    or after what is wrong in words; the same programs are broken for all."""
     order: Literal["direct", "inverse", "both"] = "direct"
     """With `both` every other one is made in each order."""
     corruptions: tuple[Count, Count] = (1, 5)

@@ -116,7 +116,8 @@ class Plan(Value, frozen=True):
             raise UsageError("--server and --decoding: a server does not take our grammar")
         elif self.method == "in-place" and self.dialect == "chat":
             raise UsageError(
-                "--method in-place: a line stands after those before it in --dialect completions"
+                "--method in-place: a line has to stand after those before it: ask the server "
+                "in --dialect completions"
             )
         elif self.method in CHATS and self.dialect == "completions":
             raise UsageError(f"a model is asked for an answer ({self.method}) in --dialect chat")

@@ -34,8 +34,8 @@ def require_coherent(recipe: Recipe, *, reinforced: bool) -> None:
         reinforced: GRPO is one of them.
 
     Raises:
-        UsageError: they are not of editing, or teach one kind of context and measure another, or
-            one that GRPO cannot train on.
+        UsageError: they are not of editing, or teach one way of it and reinforce another, or teach
+            one kind of context and measure another, or one that GRPO cannot train on.
     """
     if recipe.demos.method not in EDITS:
         raise UsageError(

@@ -6,13 +6,15 @@ program stands above the line that it writes; here the lines before it do.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import msgspec
 
 from redpencil import editor
 from redpencil.checkers import Checker
 from redpencil.env.edit import EditEnv
 from redpencil.env.protocol import Decoding, EditRules, Step
-from redpencil.errors import ParseError, UsageError
+from redpencil.errors import ParseError
 from redpencil.types import Edit, Observation, Task
 
 PLACE_PROMPT = """\
@@ -39,14 +41,8 @@ class PlaceEnv(EditEnv):
     prompt = PLACE_PROMPT
 
     def __init__(self, task: Task, checker: Checker, rules: EditRules | None = None) -> None:
-        """Prepare an episode; see `EditEnv`.
-
-        Raises:
-            UsageError: the task has no broken program, or begins amid editing.
-        """
+        """Prepare an episode; see `EditEnv`."""
         super().__init__(task, checker, rules)
-        if task.given:
-            raise UsageError(f"{task.id} begins amid editing: leave out --method {self.method}")
         self._named: Edit | None = None
 
     def complete(self, text: str) -> bool:
@@ -66,8 +62,8 @@ class PlaceEnv(EditEnv):
         return editor.line_grammar(self._page, self._named, seen)
 
     def leads_on(self, action: str) -> bool:
-        names = self._named is None and action.startswith(("### ADDL", "### REPL"))
-        return self._applied(action)[2] == "" if names else super().leads_on(action)
+        edit, _, error = self._applied(action)
+        return not error if self._only_names(edit) else super().leads_on(action)
 
     def reset(self) -> Observation:
         self._named = None
@@ -75,7 +71,7 @@ class PlaceEnv(EditEnv):
 
     def step(self, action: str) -> Step:
         edit, _, error = self._applied(action)
-        if self._named is not None or error or edit is None or edit.command in ("DELL", "EXIT"):
+        if error or not self._only_names(edit):
             step = super().step(action)
             self._named = None
             return step
@@ -83,6 +79,10 @@ class PlaceEnv(EditEnv):
         before = "".join(f"\n{line}" for line in self._page[: edit.line - 1])
         shown = Observation(f"```python{before}", self._page)
         return Step(shown, None, "", self._verdict, 0.0, None, half=True)
+
+    def _only_names(self, edit: Edit | None) -> TypeGuard[Edit]:
+        """Whether an edit names a line whose text is yet to be written."""
+        return self._named is None and edit is not None and edit.command in ("ADDL", "REPL")
 
     def _parse(self, action: str) -> Edit:
         """The edit that an action is; with no text yet where it only names a line."""

@@ -86,7 +86,9 @@ def train_grpo(
     if recipe.vllm != "off" and importlib.util.find_spec("vllm") is None:
         raise MissingDependency("sampling by vLLM needs it and a GPU: pip install 'trl[vllm]'")
     if recipe.vllm != "off" and recipe.method != "coe":
-        raise UsageError(f"vLLM samples edits only: leave out --vllm, or --method {recipe.method}")
+        raise UsageError(
+            f"vLLM samples one line a turn: leave out --vllm, or --method {recipe.method}"
+        )
     if recipe.decoding != "free" and (recipe.vllm != "off" or recipe.method not in EDITS):
         raise UsageError(
             f"--decoding {recipe.decoding} is for edits by the local engine: leave it out, or "
