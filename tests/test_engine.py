@@ -380,6 +380,20 @@ def test_sync_takes_over_an_adapter(engine: LocalEngine, tiny_model: Path, adapt
         assert [sample.ids for sample in mine] == [sample.ids for sample in theirs]
 
 
+def test_after_a_sync_an_open_sequence_goes_on_by_the_new_weights(
+    engine: LocalEngine, tiny_model: Path, adapted: Path
+) -> None:
+    merged = LocalEngine(*load_model(str(tiny_model), adapted, torch.float32))
+    ids = [engine.open(), merged.open()]
+    for one, handle in zip([engine, merged], ids, strict=True):
+        one.show(handle, TEXTS[0][0])
+    (early,) = engine.sample([(ids[0], sampling())])
+    assert early is not None
+    merged.append(ids[1], early.ids)
+    engine.sync(load_adapter(load_base(str(tiny_model), torch.float32)[0], adapted))
+    assert engine.sample([(ids[0], sampling())]) == merged.sample([(ids[1], sampling())])
+
+
 @pytest.mark.parametrize(
     "beyond",
     [{"use_dora": True}, {"modules_to_save": ["norm"]}, {"bias": "lora_only"}],

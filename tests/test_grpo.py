@@ -29,7 +29,7 @@ from redpencil.train.head import score_only_labels
 from redpencil.train.loop import mixed_precision
 from redpencil.train.sampling import _row
 from redpencil.types import Trace
-from trained import weights
+from trained import uneven, weights
 
 CHECKER = PythonChecker()
 
@@ -42,11 +42,6 @@ LOGGED = """
 
 ROUNDING = 1e-4 if default_dtype() == torch.float32 else 2e-3
 """What a log-probability may differ by that is computed another way."""
-
-
-def uneven(group: credit.Group) -> credit.Advantages:
-    """A random model is always wrong: let every second trace count as better all the same."""
-    return [[(-1.0) ** index] * len(trace) for index, trace in enumerate(group)]
 
 
 @pytest.fixture

@@ -15,12 +15,16 @@ from redpencil.engine import Sampling
 from redpencil.engine.weights import load_base
 from redpencil.env import EditEnv, EditRules, Method
 from redpencil.errors import MissingDependency, UsageError
+from redpencil.files import read_jsonl
 from redpencil.policy import ModelPolicy
 from redpencil.recipes import GrpoRecipe
+from redpencil.results import TRACES
 from redpencil.rollout import Episode, rollout
+from redpencil.train import credit
 from redpencil.train.grpo import train_grpo
-from redpencil.train.vllm import VllmEngine
-from redpencil.types import Task
+from redpencil.train.vllm import STOP, VllmEngine
+from redpencil.types import Task, Trace
+from trained import uneven, weights
 
 
 class Generation:
@@ -30,11 +34,9 @@ class Generation:
     temperature = 1.0
     top_p = 1.0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, model: Any, processing_class: Any, **_: Any) -> None:
         self.batches: list[list[list[int]]] = []
-        self.model: Any
-        self.tokenizer: Any
-        self.model, self.tokenizer = load_base(str(folder), torch.float32)
+        self.model, self.tokenizer = model, processing_class
 
     def generate(
         self, prompts: list[list[int]], images: None, num_generations: int
@@ -58,7 +60,7 @@ class Generation:
 
 @pytest.fixture
 def generation(tiny_model: Path) -> Generation:
-    return Generation(tiny_model)
+    return Generation(*load_base(str(tiny_model), torch.float32))
 
 
 def test_trls_class_is_as_expected() -> None:
@@ -104,6 +106,48 @@ def test_other_settings_than_vllm_was_started_with_are_refused(generation: Gener
     engine = VllmEngine(generation, generation.tokenizer, context=64)
     with pytest.raises(UsageError, match="another temperature"):
         engine.begin(engine.open(), Sampling(0.5, 1.0, 4, 0, lambda text: True))
+
+
+def test_training_samples_through_it_and_hands_it_the_weights_of_each_step(
+    tiny_model: Path, start: Path, double: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Started] = []
+
+    class Started(Generation):
+        def __init__(self, model: Any, processing_class: Any, **settings: Any) -> None:
+            super().__init__(model, processing_class)
+            self.settings = settings
+            self.temperature = settings["temperature"]
+            self.synced: list[int] = []
+            started.append(self)
+
+        def sync_weights(self) -> None:
+            self.synced.append(len(self.batches))
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: object())
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Started)
+    monkeypatch.setitem(credit.RULES, "paper", uneven)
+    recipe = GrpoRecipe(
+        model=str(tiny_model),
+        vllm="colocate",
+        temperature=0.7,
+        steps=2,
+        tasks_per_step=1,
+        group=2,
+        context=1024,
+        rules=EditRules(max_turns=2),
+    )
+    trained = train_grpo([Broken(double, (), ())], start, recipe, PythonChecker(), tmp_path)
+    (vllm,) = started
+    assert vllm.settings["mode"] == "colocate"
+    assert vllm.settings["temperature"] == 0.7
+    assert vllm.settings["max_model_length"] == 1024
+    assert vllm.settings["generation_kwargs"] == STOP
+    assert vllm.synced == [0, len(vllm.batches) // 2]
+    first, *_ = read_jsonl(tmp_path / TRACES, Trace)
+    assert vllm.batches[0][0] == list(first.turns[0].observation_ids)
+    before, after = weights(start), weights(trained)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_without_vllm_the_error_says_how_to_get_it(double: Task, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from redpencil.errors import EngineError
 
@@ -81,3 +81,10 @@ class Engine(Protocol):
 
     def close(self, handle: int) -> None:
         """Free the sequence, in the middle of an action too."""
+
+    def sync(self, source: Any) -> None:
+        """Take over the weights of a model in training, for what is computed from now on.
+
+        Raises:
+            UsageError: the engine does not declare `lora_sync`, or cannot take over such weights.
+        """

@@ -176,6 +176,8 @@ class LocalEngine:
     def sync(self, source: Any) -> None:
         """Take over the weights of a PEFT model on the same base, its active LoRA merged in.
 
+        What was computed of open sequences is computed anew when they go on.
+
         Raises:
             UsageError: its adapter changes the model by more than LoRA's products of matrices.
         """
@@ -191,6 +193,8 @@ class LocalEngine:
                 base = module.get_base_layer().weight
                 delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
                 modules[name].weight.copy_(base.float() + delta)
+        for row in self._ids:
+            self._contexts.clear(row)
 
     def _fits(self, row: int, draft: _Draft) -> bool:
         missing = draft.sampling.max_tokens - len(draft.ids)

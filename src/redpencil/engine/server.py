@@ -121,6 +121,9 @@ class ServerEngine:
             self._asked.pop(handle).reply.cancel()
         self._contexts.pop(handle, None)
 
+    def sync(self, source: Any) -> None:
+        raise UsageError("a server keeps its own weights: train with the local engine or vLLM")
+
     def _take(self, handle: int) -> Sample | EngineError | None:
         outcome = self._asked.pop(handle).outcome()
         if isinstance(outcome, Sample):

@@ -16,7 +16,6 @@ from trl import GRPOTrainer
 from redpencil.checkers import Checker
 from redpencil.demos import Broken
 from redpencil.engine import Engine
-from redpencil.engine.local import LocalEngine
 from redpencil.env import repairing
 from redpencil.errors import SandboxError, UsageError
 from redpencil.files import append_jsonl
@@ -75,8 +74,7 @@ class GroupSampler:
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
         started = time.perf_counter()
-        if isinstance(self._engine, LocalEngine):  # TRL itself keeps vLLM's weights up to date
-            self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
+        self._engine.sync(trainer.accelerator.unwrap_model(trainer.model))
         step = trainer.state.global_step
         proposed = gather_object([int(prompt) for prompt in prompts[:: self._recipe.group]])
         resting = self._curriculum.resting(step)

@@ -91,6 +91,9 @@ class VllmEngine:
         self._sequences.pop(handle, None)
         self._begun.pop(handle, None)
 
+    def sync(self, source: Any) -> None:
+        """Nothing: TRL hands vLLM the weights before it asks for a step's rollout."""
+
     def _generate(
         self, handles: list[int], begun: dict[int, Sampling]
     ) -> Iterable[tuple[int, Sample]]:
