@@ -3,6 +3,9 @@
     python benchmarks/rollout.py [--trajectories N] [--turns N] [--group N] [--threads N]
                                  [--only NAME ...] [--no-scaling] [--json FILE]
 
+Of our engine alone: tokens a second of reading and of writing, what the grammars of pages cost, and
+a turn's cost when there are 10, 20 and 40 short ones.
+
 Every trajectory has a prompt of 250 tokens, shared by a group (four unless told otherwise), and a
 turn of 14 to 26 sampled tokens and a page of 110 to 190. Each contender runs in a process of its
 own; the time to load the model does not count. All compute in the type that the machine computes
@@ -24,19 +27,24 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
 
-from redpencil import provenance
+from redpencil import editor, provenance
 from redpencil.engine import Sampling
+from redpencil.engine.chat import encode
 from redpencil.engine.draw import draw
+from redpencil.engine.grammar import Grammars, forbid
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import default_dtype, load_base
 from redpencil.files import write_json
 from redpencil.recipes import Lora
+from redpencil.tasks import load
 from redpencil.train.loop import new_adapter
+from redpencil.types import Page
 
 MODEL = "smollm2-135m"
 GRAMMAR = r"start: /### (ADDL|REPL) (1|2|3|4|5|6|7|8|9) >>>[^\n\r]{200,}\n/"
@@ -317,6 +325,71 @@ OWN = "packed_bf16" if default_dtype() == torch.bfloat16 else "packed_fp32"
 
 
 @dataclass(frozen=True)
+class Phases:
+    """Tokens a second of our engine, of all sequences together."""
+
+    prefill: float
+    decode: float
+
+
+def phases(trajectories: int, threads: int, context: int = 700, tokens: int = 32) -> Phases:
+    """Read as many contexts as there are trajectories, all different, then go on with all."""
+    torch.set_num_threads(threads)
+    engine = LocalEngine(*load_base(MODEL), context=4096, capacity=trajectories)
+    rng = random.Random(0)
+    seconds: list[float] = []
+    for count in (1, tokens + 1):  # the first token is drawn in the step that ends the reading
+        handles = [engine.open() for _ in range(trajectories)]
+        for handle in handles:
+            engine.append(handle, [rng.randrange(100, 49152) for _ in range(context)])
+        started = time.perf_counter()
+        engine.sample([(h, Sampling(1.0, 1.0, count, h, lambda text: False)) for h in handles])
+        seconds.append(time.perf_counter() - started)
+        for handle in handles:
+            engine.close(handle)
+    read, both = seconds
+    return Phases(trajectories * context / read, trajectories * tokens / (both - read))
+
+
+@dataclass(frozen=True)
+class GrammarCost:
+    """What constrained decoding adds, in seconds."""
+
+    compile: float
+    """Before an action, on a page not seen before."""
+    token: float
+    """For each token of a sequence: the mask, its use, and the step of its matcher."""
+
+
+def grammar_cost(sequences: int, threads: int) -> GrammarCost:
+    """On pages of the problems on board, of commands that write their first lines again."""
+    torch.set_num_threads(threads)
+    tokenizer: Any = load_base(MODEL)[1]
+    grammars = Grammars(tokenizer, 49152)
+    pages = [
+        editor.load_page(task.solution) for task in load("builtin:train").tasks if task.solution
+    ]
+
+    def cost(lot: list[Page]) -> GrammarCost:
+        commands = [encode(tokenizer, f"### REPL 1 >>>{page[0]}\n") for page in lot]
+        logits = torch.randn(len(lot), 49152)
+        started = time.perf_counter()
+        matchers = [grammars.begin(editor.grammar(page)) for page in lot]
+        compiled = time.perf_counter()
+        steps = min(map(len, commands))
+        for step in range(steps):
+            forbid(logits, matchers)
+            for matcher, command in zip(matchers, commands, strict=True):
+                matcher.consume_token(command[step])
+        masked = time.perf_counter()
+        return GrammarCost((compiled - started) / len(lot), (masked - compiled) / steps / len(lot))
+
+    lots = [pages[start : start + sequences] for start in range(0, len(pages), sequences)]
+    _, *warm = [cost(lot) for lot in lots if len(lot) == sequences]
+    return GrammarCost(mean(one.compile for one in warm), mean(one.token for one in warm))
+
+
+@dataclass(frozen=True)
 class Measured:
     """One contender's run."""
 
@@ -430,10 +503,35 @@ def main() -> None:
             flush=True,
         )
     numbers: dict[str, Any] = {"trajectories_per_minute": rates, "peak_mib": peaks}
+    if OWN in rates:
+        numbers |= our_own(shape, arguments.threads, 60 / rates[OWN])
     if not arguments.no_scaling:
         numbers["per_turn_ratio_40_10"] = scaling(shape.trajectories, arguments.threads)
     if arguments.json:
         record(arguments.json, arguments.threads, numbers)
+
+
+def our_own(shape: Shape, threads: int, seconds: float) -> dict[str, Any]:
+    """What our engine does in each phase, and what grammars would add to it; printed on the way.
+
+    Args:
+        seconds: what a trajectory takes without.
+    """
+    speed = apart(phases, shape.trajectories, threads)
+    print(f"{speed.prefill:.0f} tokens a second are read, {speed.decode:.0f} written", flush=True)
+    cost = apart(grammar_cost, shape.trajectories, threads)
+    tokens = mean(sum(trajectory.actions) for trajectory in workload(shape, 49152))
+    share = (shape.turns * cost.compile + tokens * cost.token) / seconds
+    print(
+        f"grammars of pages: {1000 * cost.compile:.2f} ms an action and {1000 * cost.token:.3f} ms "
+        f"a token add {share:.1%}",
+        flush=True,
+    )
+    return {
+        "prefill_tokens_per_second": speed.prefill,
+        "decode_tokens_per_second": speed.decode,
+        "grammar_share": share,
+    }
 
 
 def scaling(trajectories: int, threads: int) -> float:
