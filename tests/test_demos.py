@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redpencil import demos, editor
-from redpencil.checkers import PythonChecker
+from redpencil.checkers import PythonChecker, judge
 from redpencil.corrupt import CORRUPTIONS, corrupt
 from redpencil.env import Method
 from redpencil.errors import SandboxError, UsageError
@@ -262,6 +262,14 @@ def test_a_mixture_is_drawn_by_weight_and_seed(double: Task) -> None:
     assert demos.mixture(groups, [3, 1], 400, seed=2) != mixed
     with pytest.raises(UsageError, match="2 sources of tasks need as many weights"):
         demos.mixture(groups, [1], 4, seed=0)
+
+
+def test_a_broken_program_says_how_it_fails() -> None:
+    tasks = load("builtin:train").tasks[:4]
+    broken = [one.task for one in demos.broken_variants(tasks, 3, (1, 3), 0, CHECKER)]
+    assert len({task.fault for task in broken}) > 2
+    for task in broken:
+        assert task.fault == judge(CHECKER, task.program or "", task).fault
 
 
 def test_some_programs_are_left_intact(double: Task) -> None:

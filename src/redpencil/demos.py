@@ -130,8 +130,10 @@ class Breaker:
                 self.drops[Drop.DUPLICATE] += 1
                 continue
             self._known.add(code)
-            if judge(self._checker, program, task).status is not Status.PASSED:
-                return Broken(msgspec.structs.replace(task, program=program), names, mending)
+            verdict = judge(self._checker, program, task)
+            if verdict.status is not Status.PASSED:
+                broken = msgspec.structs.replace(task, program=program, fault=verdict.fault)
+                return Broken(broken, names, mending)
             self.drops[Drop.UNNOTICED] += 1
         return None
 

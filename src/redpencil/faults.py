@@ -22,7 +22,7 @@ from redpencil.files import claim, write_json, write_jsonl
 from redpencil.rollout import Episode, OnTrace, Play, rollout_to_file
 from redpencil.runs import as_made
 from redpencil.sameness import edit_distance, normalised
-from redpencil.types import Status, Task, Trace, Value, Verdict
+from redpencil.types import Status, Task, Trace, Value
 
 
 class Summary(Value, frozen=True):
@@ -143,7 +143,7 @@ def select_faults(traces: Iterable[Trace], first_seed: int = 0) -> tuple[list[Ta
                     trace.task,
                     id=f"{trace.task.id}#{trace.seed - first_seed}",
                     program=editor.page_text(page),
-                    fault=fault_of(trace.turns[0].verdict),
+                    fault=trace.turns[0].verdict.fault,
                 )
             )
     distances = [
@@ -164,10 +164,3 @@ def select_faults(traces: Iterable[Trace], first_seed: int = 0) -> tuple[list[Ta
         mean_edit_distance=round(fmean(distances), 2) if distances else None,
         median_edit_distance=median(distances) if distances else None,
     )
-
-
-def fault_of(verdict: Verdict) -> str:
-    """The class of a failure: the exception's type, `wrong_answer`, or how the run ended."""
-    if verdict.raised:
-        return verdict.raised
-    return "wrong_answer" if verdict.status is Status.FAILED else verdict.status.value

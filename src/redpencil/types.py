@@ -40,7 +40,7 @@ class Task(Value, frozen=True, omit_defaults=True):
     """Code run after the program and before each test, or the empty string."""
     split: Split
     fault: str = ""
-    """How `program` fails, where a model wrote it: `wrong_answer`, `NameError`..., else empty."""
+    """How `program` fails, where that was seen: `wrong_answer`, `NameError`..., else empty."""
     given: tuple[str, ...] = ()
     """Commands already given to `program` when an episode of editing begins."""
 
@@ -96,6 +96,13 @@ class Verdict(Value, frozen=True):
     def solved(self) -> bool:
         """Whether every test passes, the hidden ones too."""
         return self.status is Status.PASSED and self.hidden_passed == self.hidden_total
+
+    @property
+    def fault(self) -> str:
+        """The class of a failure: the exception's type, `wrong_answer`, or how the run ended."""
+        if self.raised:
+            return self.raised
+        return "wrong_answer" if self.status is Status.FAILED else self.status.value
 
 
 class Observation(Value, frozen=True, omit_defaults=True):
