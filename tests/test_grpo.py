@@ -511,5 +511,8 @@ def test_wrong_requests_say_what_to_do(variants: list[demos.Broken], tmp_path: P
     held = GrpoRecipe(method="direct", decoding="well-formed")
     with pytest.raises(UsageError, match="--decoding well-formed is for edits"):
         train_grpo(variants, tmp_path, held, CHECKER, tmp_path)
+    hasty = GrpoRecipe(steps=7, warmup_steps=3, decay_steps=5)
+    with pytest.raises(UsageError, match=r"7 steps are fewer than 3 in which .* and 5 in"):
+        train_grpo(variants, tmp_path, hasty, CHECKER, tmp_path)
     with pytest.raises(UsageError, match="6 broken programs are fewer than a step's 7"):
         train_grpo(variants, tmp_path, GrpoRecipe(tasks_per_step=7), CHECKER, tmp_path)

@@ -176,7 +176,7 @@ def rl(
     tasks_per_step: Annotated[int, typer.Option(min=1, help="Broken programs of a step.")] = 4,
     group: Annotated[int, typer.Option(min=2, help="Traces of each task in a step.")] = 4,
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Constant, but for a recipe's warm-up.")
+        float, typer.Option(min=0.0, help="Constant, but for a recipe's warm-up and decay.")
     ] = 1e-4,
     kl: Annotated[
         float, typer.Option(min=0.0, help="Weight of the divergence from the adapter begun with.")

@@ -75,6 +75,8 @@ class GrpoRecipe(Value, frozen=True):
     learning_rate: Amount = 1e-4
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Steps in which the rate rises from 0: Adam's first are as long whatever the gradient."""
+    decay_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The last steps, in which the rate falls to 0 along a cosine: a policy that swings settles."""
     kl: Amount = 0.01
     """Weight of the divergence from the SFT policy (paper)."""
     clip: Amount = 0.2

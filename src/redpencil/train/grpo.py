@@ -96,6 +96,11 @@ def train_grpo(
         )
     if not recipe.rules.history:
         raise UsageError("a trace is trained on as one sequence, so it has to keep its history")
+    if recipe.warmup_steps + recipe.decay_steps > recipe.steps:
+        raise UsageError(
+            f"{recipe.steps} steps are fewer than {recipe.warmup_steps} in which the rate rises "
+            f"and {recipe.decay_steps} in which it falls: take more (--steps)"
+        )
     if len(variants) < recipe.tasks_per_step:
         raise UsageError(
             f"{len(variants)} broken programs are fewer than a step's {recipe.tasks_per_step}: "
@@ -118,7 +123,8 @@ def train_grpo(
         num_generations=recipe.group,
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": recipe.decay_steps},
         warmup_steps=recipe.warmup_steps,
         max_grad_norm=1.0,
         beta=recipe.kl,
