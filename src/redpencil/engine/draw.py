@@ -42,8 +42,10 @@ def draw(
             return torch.tensor(values, dtype=torch.float32, device=logits_BV.device)[:, None]
 
         probs = (logits_BV[warm] / column([s.temperature for s in chosen])).softmax(-1)
-        if any(s.top_k or s.top_p < 1 for s in chosen):
-            probs = _likeliest(probs, chosen, column([s.top_p for s in chosen]))
+        asking = [place for place, s in enumerate(chosen) if s.top_k or s.top_p < 1]
+        # none but these: sorting rounds anew, and no draw is to depend on its neighbours
+        if asking:
+            probs[asking] = _likeliest(probs[asking], [chosen[place] for place in asking])
         # searchsorted over the running sum: torch.multinomial is many times slower on a CPU
         sums = probs.cumsum(-1)
         drawn = torch.searchsorted(sums, column([uniform[i] for i in warm]) * sums[:, -1:])
@@ -52,14 +54,13 @@ def draw(
     return [Drawn(*pair) for pair in zip(tokens_B.tolist(), logprobs.tolist(), strict=True)]
 
 
-def _likeliest(
-    probs: torch.Tensor, samplings: Sequence[Sampling], top_p: torch.Tensor
-) -> torch.Tensor:
+def _likeliest(probs: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
     """Zero all but the `top_k` likeliest, and of these all but those that reach `top_p`."""
     ordered, order = probs.sort(-1, descending=True)
-    counts = torch.tensor([s.top_k or probs.shape[-1] for s in samplings], device=probs.device)
+    top_k = torch.tensor([[s.top_k or probs.shape[-1]] for s in samplings], device=probs.device)
+    top_p = torch.tensor([[s.top_p] for s in samplings], device=probs.device)
     places = torch.arange(probs.shape[-1], device=probs.device)
-    ordered = ordered.masked_fill(places >= counts[:, None], 0.0)
+    ordered = ordered.masked_fill(places >= top_k, 0.0)
     ordered = ordered / ordered.sum(-1, keepdim=True)
     beyond = ordered.cumsum(-1) - ordered > top_p
     return probs.scatter(-1, order, ordered.masked_fill(beyond, 0.0))
