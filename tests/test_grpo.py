@@ -197,12 +197,12 @@ def seen(
     variants: list[demos.Broken],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Seen, list[Trace]]:
-    """A step seen at work, and its traces."""
+    """A step at a temperature of 0.6 seen at work, and its traces."""
     folder = tmp_path_factory.mktemp("seen")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(credit.RULES, "paper", uneven)
         seen = Seen(monkeypatch)
-        grpo(tiny_model, variants, start, folder, steps=1, kl=0.5)
+        grpo(tiny_model, variants, start, folder, steps=1, kl=0.5, temperature=0.6)
     return seen, read_jsonl(folder / "traces.jsonl", Trace)
 
 
@@ -244,7 +244,7 @@ def test_the_gradient_is_that_of_the_sampled_tokens_and_no_others(
     shown = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     width = batch["completion_ids"].shape[1]
     with trainer.accelerator.autocast():
-        logits = trainer.model(input_ids=ids, attention_mask=shown).logits.float()
+        logits = trainer.model(input_ids=ids, attention_mask=shown).logits.float() / 0.6
     scores = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[:, -width:, 0]
     ratio = (scores - scores.detach()).exp()
     gap = batch["ref_per_token_logps"] - scores
