@@ -29,8 +29,8 @@ from redpencil.rollout import Episode, rollout
 from redpencil.runs import Run
 from redpencil.train import validation
 from redpencil.train.loop import last_checkpoint
-from redpencil.train.sft import _order, train_sft
-from redpencil.train.tokens import foreign, trace_tokens
+from redpencil.train.sft import _order, padded_batch, train_sft
+from redpencil.train.tokens import Tokens, foreign, trace_tokens
 from redpencil.train.validation import Validator
 from redpencil.types import Status, Trace, Verdict
 from trained import sft, weights
@@ -41,10 +41,13 @@ CHECKER = PythonChecker()
 def test_sft_learns_logs_and_saves_an_adapter(
     tiny_model: Path, traces: list[Trace], tmp_path: Path
 ) -> None:
-    adapter = sft(tiny_model, traces, tmp_path, learning_rate=5e-3)
+    adapter = sft(tiny_model, traces, tmp_path, learning_rate=2e-2, warmup_share=1 / 3)
     rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < losses[0]
+    rates = [row["learning_rate"] for row in rows if "learning_rate" in row]
+    cosine = [1e-2 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    assert rates == pytest.approx([0, 1e-2, *cosine])
     assert list((tmp_path / "tensorboard").iterdir())
     assert not (tmp_path / "README.md").exists()  # TRL's, which says nothing of this model
     assert {path.name for path in adapter.iterdir()} == {
@@ -54,6 +57,16 @@ def test_sft_learns_logs_and_saves_an_adapter(
     targets = json.loads((adapter / "adapter_config.json").read_text())["target_modules"]
     assert len(targets) > 1
     assert targets == sorted(targets)  # else its digest would differ from one process to the next
+
+
+def test_the_loss_is_on_the_tokens_of_actions_and_on_no_padding() -> None:
+    """Which is told by its place: what it is filled with may be a token of an action."""
+    long = Tokens([5, 6, 7, 8], [False, True, False, True])
+    short = Tokens([9, 6], [False, True])
+    batch = padded_batch([long, short], pad_id=6)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, 6, 6, 6]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, -100, 8], [-100, 6, -100, -100]]
 
 
 def test_what_another_model_sampled_is_encoded_anew(tiny_model: Path, traces: list[Trace]) -> None:
@@ -89,11 +102,26 @@ def test_sft_goes_on_from_its_last_whole_checkpoint(
         sft(tiny_model, traces, folder, seed=1)
 
 
+def loss_of_actions(tiny_model: Path, adapter: Path, traces: list[Trace]) -> float:
+    """Mean cross entropy of the tokens of actions, by the model's plain forward pass."""
+    model, tokenizer = load_base(str(tiny_model), torch.float32)
+    model = load_adapter(model, adapter)
+    losses = []
+    for trace in traces:
+        ((ids, is_action),) = trace_tokens(trace, tokenizer)
+        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
+        losses.append(loss[torch.tensor(is_action[1:])])
+    return torch.cat(losses).mean().item()
+
+
 def test_sft_trains_an_adapter_further(
     tiny_model: Path, start: Path, traces: list[Trace], tmp_path: Path
 ) -> None:
     recipe = SftRecipe(model=str(tiny_model), context=1024, learning_rate=1e-9)
     train_sft(traces, recipe, tmp_path, adapter=start)
+    row, _ = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
+    assert row["loss"] == pytest.approx(loss_of_actions(tiny_model, start, traces), rel=1e-3)
     before, after = weights(start), weights(tmp_path / "adapter")
     assert before.keys() == after.keys()
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
