@@ -439,22 +439,25 @@ def test_validation_keeps_the_adapter_that_solves_most_and_tells_what_was_solved
 
 
 @pytest.mark.usefixtures("_uneven_credit")
-def test_going_on_is_not_held_against_the_patience(
+def test_going_on_is_not_held_against_the_patience_and_warms_up_no_second_time(
     tiny_model: Path,
     start: Path,
     variants: list[demos.Broken],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rates = iter([0.1, 0.3, 0.2, 0.4, 0.1])
+    rates = iter([0.1, 0.3, 0.2, 0.4, 0.5, 0.1])
     monkeypatch.setattr(validation, "fmean", lambda traces: (list(traces), next(rates))[1])
     asked = Validation(every=1, patience=1, limit=2)
-    grpo(tiny_model, variants, start, tmp_path, steps=4, validation=asked)
+    changes: dict[str, Any] = {"steps": 5, "validation": asked, "warmup_steps": 2}
+    grpo(tiny_model, variants, start, tmp_path, **changes)
     back_to_the_first_step(tmp_path)
-    grpo(tiny_model, variants, start, tmp_path, steps=4, validation=asked)
+    grpo(tiny_model, variants, start, tmp_path, **changes)
     rows = read_jsonl(tmp_path / "metrics.jsonl", dict[str, float])
     found = [(row["step"], row["eval_solved_rate"]) for row in rows if "eval_solved_rate" in row]
-    assert found == [(0, 0.1), (1, 0.3), (2, 0.4), (3, 0.1)]
+    assert found == [(0, 0.1), (1, 0.3), (2, 0.4), (3, 0.5), (4, 0.1)]
+    rose = [row["learning_rate"] for row in rows if "learning_rate" in row]
+    assert rose == [0, 0.5e-3, 1e-3, 1e-3]
 
 
 @pytest.mark.usefixtures("_uneven_credit")
