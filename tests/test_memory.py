@@ -7,8 +7,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
+from redpencil.engine import local
+from redpencil.engine.local import MOST_SEQUENCES, LocalEngine
 from redpencil.engine.memory import available
+from redpencil.engine.weights import load_model
+from redpencil.errors import UsageError
 
 VERSIONS = {
     2: ("", "memory.max", "memory.current", "inactive_file"),
@@ -39,3 +44,26 @@ def test_without_a_limit_it_is_what_the_machine_has(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=12345))
     assert available(container(tmp_path, version, limit)) == 12345
     assert available(tmp_path / "none") == 12345
+
+
+@pytest.mark.parametrize(
+    ("sequences", "capacity"), [(2, 1), (21.9, 10), (2 * MOST_SEQUENCES + 9, MOST_SEQUENCES)]
+)
+def test_an_engine_holds_as_many_sequences_as_half_of_the_free_memory(
+    sequences: float, capacity: int, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_model(str(tiny_model), dtype=torch.float32)
+    one = 1024 * 2 * 2 * 2 * 8 * 4  # tokens, layers, keys and values, heads, numbers, bytes
+    monkeypatch.setattr(local, "available", lambda: int(sequences * one))
+    assert LocalEngine(model, tokenizer, context=1024).capacity == capacity
+
+
+def test_a_context_that_memory_is_too_small_for_is_refused(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_model(str(tiny_model), dtype=torch.float32)
+    model.config.max_position_embeddings = 2**14
+    monkeypatch.setattr(local, "available", lambda: 2 * 2**22 - 1)
+    with pytest.raises(UsageError, match=r"16384 tokens takes 4 MiB.*give a smaller context"):
+        LocalEngine(model, tokenizer, context=2**14)
+    assert LocalEngine(model, tokenizer, context=2**13).capacity == 1
