@@ -449,7 +449,8 @@ def test_going_on_is_not_held_against_the_patience_and_warms_up_no_second_time(
     rates = iter([0.1, 0.3, 0.2, 0.4, 0.5, 0.1])
     monkeypatch.setattr(validation, "fmean", lambda traces: (list(traces), next(rates))[1])
     asked = Validation(every=1, patience=1, limit=2)
-    changes: dict[str, Any] = {"steps": 5, "validation": asked, "warmup_steps": 2}
+    rates_of_learning = {"warmup_steps": 2, "decay_steps": 2}
+    changes: dict[str, Any] = {"steps": 5, "validation": asked, **rates_of_learning}
     grpo(tiny_model, variants, start, tmp_path, **changes)
     back_to_the_first_step(tmp_path)
     grpo(tiny_model, variants, start, tmp_path, **changes)
