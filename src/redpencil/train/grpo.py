@@ -75,6 +75,52 @@ def train_grpo(
             another run; or a vLLM server is to serve several processes.
         MissingDependency: vLLM is asked for and not installed.
     """
+    _require_possible(variants, recipe)
+    model, tokenizer = load_base(recipe.model)
+    inputs = {"programs": sha256(variants), "adapter": adapter_sha256(adapter)}
+    sampling = GroupSampler(variants, recipe, checker, folder)
+    if recipe.vllm == "off":
+        sampler, _ = load_base(recipe.model)
+        sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
+    dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    trainer = _PerTurnTrainer(
+        model=mixed_precision(load_adapter(model, adapter, trainable=True)),
+        reward_funcs=_trace_reward,
+        args=_arguments(recipe, folder, bf16=model.dtype == torch.bfloat16),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=tokenizer,
+        rollout_func=sampling,
+        callbacks=[Journal(folder, progress)],
+    )
+    if recipe.validation is not None:
+        trainer.validator = Validator(
+            recipe.validation,
+            recipe.model,
+            recipe.method,
+            checker,
+            recipe.seed,
+            context=recipe.context,
+            decoding=recipe.decoding,
+        )
+        trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
+    trainer.remove_callback(PrinterCallback)
+    if recipe.vllm != "off":
+        sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
+    score_only_labels(trainer.model.get_base_model(), recipe.temperature)
+    begin(folder, recipe, inputs, command)
+    checkpoint = last_checkpoint(folder)
+    earlier = _traces_before(folder, checkpoint, recipe.tasks_per_step * recipe.group)
+    if processes.is_first():
+        write_jsonl(folder / TRACES, earlier)
+    sampling.recall(earlier)
+    train(trainer, folder)
+    return save_trained(trainer, folder, recipe.model)
+
+
+def _require_possible(variants: Sequence[Broken], recipe: GrpoRecipe) -> None:
+    """Refuse what cannot be trained, before anything is loaded."""
     if not variants:
         raise UsageError("no broken program to train on")
     processes.require_whole_weights("sampling by the model that is trained")
@@ -106,17 +152,13 @@ def train_grpo(
             f"{len(variants)} broken programs are fewer than a step's {recipe.tasks_per_step}: "
             "take fewer a step (--tasks-per-step), or more tasks"
         )
-    model, tokenizer = load_base(recipe.model)
-    inputs = {"programs": sha256(variants), "adapter": adapter_sha256(adapter)}
-    sampling = GroupSampler(variants, recipe, checker, folder)
-    if recipe.vllm == "off":
-        sampler, _ = load_base(recipe.model)
-        sampling.use(LocalEngine(sampler, tokenizer, recipe.context))
-    dataset = Dataset.from_list([{"prompt": str(index)} for index in range(len(variants))])
+
+
+def _arguments(recipe: GrpoRecipe, folder: Path, *, bf16: bool) -> GRPOConfig:
     own = processes.share(recipe.tasks_per_step, "tasks_per_step") * recipe.group
     at_once = max(n for n in range(1, recipe.traces_per_backward + 1) if own % n == 0)
-    arguments = GRPOConfig(
-        **trainer_arguments(folder, recipe.seed, model.dtype == torch.bfloat16),
+    return GRPOConfig(
+        **trainer_arguments(folder, recipe.seed, bf16),
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=own // at_once,
         steps_per_generation=own // at_once,
@@ -140,40 +182,6 @@ def train_grpo(
         **saving(recipe.checkpoint_every, recipe.validation),
         **_vllm_arguments(recipe),
     )
-    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-    trainer = _PerTurnTrainer(
-        model=mixed_precision(load_adapter(model, adapter, trainable=True)),
-        reward_funcs=_trace_reward,
-        args=arguments,
-        train_dataset=dataset,
-        eval_dataset=dataset,
-        processing_class=tokenizer,
-        rollout_func=sampling,
-        callbacks=[Journal(folder, progress)],
-    )
-    if recipe.validation is not None:
-        trainer.validator = Validator(
-            recipe.validation,
-            recipe.model,
-            recipe.method,
-            checker,
-            recipe.seed,
-            context=recipe.context,
-            decoding=recipe.decoding,
-        )
-        trainer.add_callback(EarlyStoppingCallback(recipe.validation.patience))
-    trainer.remove_callback(PrinterCallback)
-    if recipe.vllm != "off":
-        sampling.use(VllmEngine(trainer.vllm_generation, tokenizer, recipe.context))
-    score_only_labels(trainer.model.get_base_model(), recipe.temperature)
-    begin(folder, recipe, inputs, command)
-    checkpoint = last_checkpoint(folder)
-    earlier = _traces_before(folder, checkpoint, recipe.tasks_per_step * recipe.group)
-    if processes.is_first():
-        write_jsonl(folder / TRACES, earlier)
-    sampling.recall(earlier)
-    train(trainer, folder)
-    return save_trained(trainer, folder, recipe.model)
 
 
 def _vllm_arguments(recipe: GrpoRecipe) -> dict[str, Any]:
