@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +37,12 @@ from scripted_server import (
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 CHECKER = PythonChecker()
+
+
+def lines(path: Path) -> list[bytes]:
+    """Those of a file that are whole; of a file that is not there yet, none."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
 
 pytestmark = pytest.mark.usefixtures("no_key")
 
@@ -128,6 +136,38 @@ class TestCommandLine:
             short = redpencil(*command, 150)
             assert "budget of 150 tokens used up" in short.stdout
             assert "100.0%" in redpencil(*command, 10_000).stdout
+
+    @pytest.mark.parametrize("command", ["rollout", "eval"])
+    def test_ctrl_c_keeps_what_has_ended_and_the_same_command_goes_on(
+        self, redpencil: Run, tasks: str, tmp_path: Path, command: str
+    ) -> None:
+        path = tmp_path / "run" / "traces.jsonl"
+        out = path if command == "rollout" else path.parent
+        with serving(in_episode(1, stalls)) as server:
+            arguments = [command, tasks, "--model", "tiny", "--server", server.url]
+            arguments += ["--samples", "2", "--temperature", "1", "--out", str(out)]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "redpencil", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            while process.poll() is None and len(lines(path)) < 6:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, printed = process.communicate(timeout=60)
+            assert process.returncode == 130
+            assert printed.strip() == "interrupted: run the same command again to go on"
+            kept = lines(path)
+            assert len(kept) == 6
+            server.script = mends
+            server.requests.clear()
+            assert redpencil(*arguments).returncode == 0
+            assert {request.episode for request in server.requests} == {1}
+        traces = read_jsonl(path, Trace)
+        played = [(trace.task.id, trace.seed) for trace in traces if trace.solved]
+        assert played == [(f"test/{number}", seed) for number in range(4) for seed in range(2)]
+        assert set(kept) < set(lines(path))
 
     def test_a_slow_server_is_asked_as_much_as_it_is_told_to_be(
         self, redpencil: Run, tasks: str, tmp_path: Path
