@@ -100,6 +100,43 @@ def test_tests_may_import_installed_packages(redpencil: Run, shop: Path) -> None
     assert "1 of 1 tests pass" in result.stdout, result.stdout
 
 
+def always_say(monkeypatch: pytest.MonkeyPatch, action: str) -> list[tuple[str, Path | None]]:
+    """Whatever model is loaded says this; returns those that are, each with its adapter."""
+    loaded: list[tuple[str, Path | None]] = []
+
+    def load_model(model: str, adapter: Path | None) -> tuple[()]:
+        loaded.append((model, adapter))
+        return ()
+
+    policy = ScriptedPolicy(lambda task: [action])
+    monkeypatch.setattr("redpencil.engine.weights.load_model", load_model)
+    monkeypatch.setattr("redpencil.engine.local.LocalEngine", lambda: None)
+    monkeypatch.setattr("redpencil.policy.ModelPolicy", lambda *given, **named: policy)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "adapter"),
+    [
+        ((), "smollm2-135m", Path("on-board")),
+        (("--model", "mine"), "mine", None),
+        (("--adapter", "own"), "smollm2-135m", Path("own")),
+        (("--model", "mine", "--adapter", "own"), "mine", Path("own")),
+    ],
+)
+def test_the_adapter_on_board_repairs_with_the_model_that_it_is_for(
+    shop: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    model: str,
+    adapter: Path | None,
+) -> None:
+    loaded = always_say(monkeypatch, "### REPL 2 >>>    return n * 2")
+    command = ["repair", str(shop / "shop.py"), "--tests", str(shop / "tests.py"), *options]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert loaded == [(model, adapter)]
+
+
 WIDE = "    # " + "wide " * 30 + "\n"
 
 
@@ -120,10 +157,7 @@ def test_a_repair_is_printed_as_a_patch_and_keeps_the_form_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
 ) -> None:
     number = before[: before.index("return")].count("\n") + 1
-    mend = ScriptedPolicy(lambda task: [f"### REPL {number} >>>    return n * 2"])
-    monkeypatch.setattr("redpencil.engine.weights.load_model", lambda *given: ())
-    monkeypatch.setattr("redpencil.engine.local.LocalEngine", lambda: None)
-    monkeypatch.setattr("redpencil.policy.ModelPolicy", lambda *given, **named: mend)
+    always_say(monkeypatch, f"### REPL {number} >>>    return n * 2")
     monkeypatch.chdir(tmp_path)
     Path("shop.py").write_bytes(before.encode())
     Path("tests.py").write_text(TESTS)
