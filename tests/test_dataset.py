@@ -36,7 +36,7 @@ def write(folder: Path, stop_after: int | None = None, workers: int = 2) -> dict
     """The files of the demonstrations, by name; with `stop_after` tasks the run breaks off."""
     done = 0
 
-    def on_task(demos: int) -> None:
+    def on_task(demos: int, made: bool) -> None:
         nonlocal done
         done += 1
         if done == stop_after:

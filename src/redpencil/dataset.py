@@ -41,6 +41,9 @@ from redpencil.types import Task, Trace, Value
 CountTokens = Callable[[Sequence[str]], int]
 """How many tokens the texts have, each encoded on its own."""
 
+OnTask = Callable[[int, bool], None]
+"""Told how many demonstrations each task gave, and whether they were made just now or found."""
+
 Item = TypeVar("Item")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -294,7 +297,7 @@ def write_demos(
     workers: Workers | None = None,
     count_tokens: CountTokens | None = None,
     command: str = "",
-    on_task: Callable[[int], None] = lambda demos: None,
+    on_task: OnTask = lambda demos, made: None,
 ) -> Card:
     """Make a set of demonstrations, and their card beside them.
 
@@ -303,7 +306,6 @@ def write_demos(
         workers: do the tasks, which changes nothing but the time it takes; None is a thread for
             each core.
         count_tokens: counts those of the plan's tokenizer.
-        on_task: told how many demonstrations each task gave, those made earlier too.
 
     Raises:
         UsageError: the file holds something else or was changed, or no demonstration can be made.
@@ -317,12 +319,12 @@ def write_demos(
         return finished
     done = {piece.task: len(piece.traces) for piece in _pieces(pieces)}
     for count in done.values():
-        on_task(count)
+        on_task(count, False)
     missing = [item for task, item in demos.items.items() if task not in done]
     for piece in (workers or Threads()).in_order(demos.make, missing):
         append_jsonl(pieces, [piece])
         done[piece.task] = len(piece.traces)
-        on_task(len(piece.traces))
+        on_task(len(piece.traces), True)
     if not any(done.values()):
         drops: Counter[Drop] = Counter()
         for piece in _pieces(pieces):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import io
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -23,7 +25,7 @@ from rich.text import Text
 
 from redpencil import editor, tables
 from redpencil.cost import Hardware, Stage
-from redpencil.dataset import Summary
+from redpencil.dataset import OnTask, Summary
 from redpencil.evaluate import Chosen
 from redpencil.faults import Summary as FaultSummary
 from redpencil.rollout import OnTrace
@@ -34,32 +36,42 @@ from redpencil.types import Trace
 console = Console(highlight=False, markup=False, emoji=False)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
-Advance = Callable[[str], None]
-"""Marks one more piece of work done, with a note to stand beside the bar."""
+
+class Advance(Protocol):
+    """Marks one more piece of work done."""
+
+    def __call__(self, note: str, made: bool = True) -> None:
+        """Advance a bar by one.
+
+        Args:
+            note: stands beside the bar.
+            made: just now; what was found done says nothing of the time left.
+        """
 
 
 @contextmanager
-def progress(what: str, total: int | None, shown_on: Console = console) -> Iterator[Advance]:
+def progress(what: str, total: int | None, shown_on: Console | None = None) -> Iterator[Advance]:
     """A progress bar with time left; calling what it gives advances it by one."""
-    with _bar(shown_on) as bar:
+    with _bar(shown_on or console) as bar:
         task = bar.add_task(what, total=total, note="")
 
-        def advance(note: str) -> None:
-            bar.update(task, advance=1, note=note)
+        def advance(note: str, made: bool = True) -> None:
+            bar.tasks[0].completed += not made
+            bar.update(task, advance=made, note=note)
 
         yield advance
 
 
 @contextmanager
-def demos_progress(tasks: int) -> Iterator[Callable[[int], None]]:
+def demos_progress(tasks: int) -> Iterator[OnTask]:
     """A bar that counts tasks, told for each how many demonstrations it gave."""
-    made = 0
+    count = 0
     with progress("Tasks demonstrated", tasks) as advance:
 
-        def on_task(demos: int) -> None:
-            nonlocal made
-            made += demos
-            advance(f"{made:,} demonstrations")
+        def on_task(demos: int, made: bool) -> None:
+            nonlocal count
+            count += demos
+            advance(f"{count:,} demonstrations", made)
 
         yield on_task
 
@@ -93,8 +105,9 @@ def solved_progress(what: str, total: int) -> Iterator[OnTrace]:
             solved += trace.solved
             tokens += sum(turn.tokens for turn in trace.turns) if sampled else 0
             errors.extend([trace.error] if trace.error else [])
-            rate = tokens / (time.perf_counter() - started)
-            advance(f"{solved} solved" + (f", {rate:.0f} tokens/s" if tokens else ""))
+            seconds = time.perf_counter() - started
+            rate = f", {tokens / seconds:.0f} tokens/s" if tokens else ""
+            advance(f"{solved} solved{rate}", sampled)
 
         yield on_trace
     if errors:
@@ -272,7 +285,10 @@ def _duration(seconds: float) -> str:
 
 
 def _bar(shown_on: Console) -> Progress:
-    """A bar that gives way where the terminal is narrow; in the end time left is time taken."""
+    """A bar that gives way where the terminal is narrow; in the end time left is time taken.
+
+    However long a step takes, the time left is told: it is reckoned from all of them.
+    """
     return Progress(
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=24),
@@ -280,4 +296,5 @@ def _bar(shown_on: Console) -> Progress:
         TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
         TextColumn("[dim]{task.fields[note]}"),
         console=shown_on,
+        speed_estimate_period=math.inf,
     )
