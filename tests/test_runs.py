@@ -41,13 +41,14 @@ def test_the_same_run_goes_on_and_keeps_what_it_was_begun_with(tmp_path: Path) -
     [
         ({"steps": 4}, "abc", r"steps: 3 there, 4 now"),
         ({"rules": EditRules()}, "abc", r"rules\.reward\.noop: -0\.1 there, 0\.0 now"),
-        ({}, "def", r"programs: abc there, def now"),
+        ({}, "def", r"programs: abc there, def now\), begun by `redpencil rl`:"),
+        ({"seed": 1}, "def", r"seed: 0 there, 1 now"),
     ],
 )
 def test_another_run_is_refused(
     tmp_path: Path, changed: dict[str, object], programs: str, message: str
 ) -> None:
-    claim_run(tmp_path, RECIPE, {"programs": "abc"})
+    claim_run(tmp_path, RECIPE, {"programs": "abc"}, command="redpencil rl")
     other = msgspec.structs.replace(RECIPE, **changed)
     with pytest.raises(UsageError, match=message):
         claim_run(tmp_path, other, {"programs": programs})

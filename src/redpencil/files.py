@@ -198,7 +198,7 @@ def read_python(path: Path) -> tuple[str, ast.Module]:
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
     if isinstance(then, dict) and isinstance(now, dict):
-        for key in sorted(then.keys() | now.keys()):
+        for key in then | now:
             yield from _differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
     elif then != now:
         yield f"{name}: {then} there, {now} now"

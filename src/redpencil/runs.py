@@ -67,8 +67,10 @@ def claim_run(
     before = read_json(path, Run)
     then, now = before.settings | before.inputs, run.settings | run.inputs
     if differing := first_difference(then, now):
+        # A digest does not say which option made it another.
+        begun = f", begun by `{before.command}`" if before.command else ""
         raise UsageError(
-            f"{folder} holds a run with other settings ({differing}): "
+            f"{folder} holds a run with other settings ({differing}){begun}: "
             "name another folder with --out, or delete it"
         )
     return True
