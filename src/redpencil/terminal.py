@@ -56,7 +56,7 @@ def progress(what: str, total: int | None, shown_on: Console | None = None) -> I
         task = bar.add_task(what, total=total, note="")
 
         def advance(note: str, made: bool = True) -> None:
-            bar.tasks[0].completed += not made
+            bar.tasks[0].completed += not made  # `update` would take it for speed
             bar.update(task, advance=made, note=note)
 
         yield advance
