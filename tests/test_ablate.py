@@ -136,8 +136,9 @@ def test_what_is_in_a_source_is_part_of_what_a_stage_depends_on(tmp_path: Path) 
     """Else a file of tasks that was changed would be compared with what it was."""
     source = tmp_path / "mine.jsonl"
     keys = set()
-    for section in ("demos", "grpo", "eval"):
-        recipe = ablate.with_settings(QUICKSTART, {f"{section}.tasks": f"jsonl:{source}"})
+    mine = f"jsonl:{source}"
+    for section, tasks in {"demos": mine, "grpo": ("builtin:train", mine), "eval": mine}.items():
+        recipe = ablate.with_settings(QUICKSTART, {f"{section}.tasks": tasks})
         for first in (0, 2):
             write_jsonl(source, load("builtin:test").tasks[first : first + 2])
             stages = ablate._Stages(tmp_path, PythonChecker(), "")

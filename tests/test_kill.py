@@ -30,7 +30,7 @@ def recipe(tiny_model: Path, tmp_path: Path) -> Path:
     path.write_text(
         f"model = '{tiny_model}'\n"
         "[sft]\nbatch = 2\ncontext = 1024\ncheckpoint_every = 1\n"
-        "[grpo]\ntasks = 'builtin:validation'\nsteps = 4\ntasks_per_step = 1\ngroup = 2\n"
+        "[grpo]\ntasks = ['builtin:validation']\nsteps = 4\ntasks_per_step = 1\ngroup = 2\n"
         "rules.max_turns = 2\ncontext = 1024\ncheckpoint_every = 1\n"
     )
     return path

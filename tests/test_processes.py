@@ -83,7 +83,7 @@ def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(
         f"model = '{tiny_model}'\n"
         "[sft]\nbatch = 6\nepochs = 2\nlearning_rate = 3e-2\ncontext = 1024\n"
-        "[grpo]\ntasks = 'builtin:validation'\nsteps = 2\ntasks_per_step = 2\ngroup = 2\n"
+        "[grpo]\ntasks = ['builtin:validation']\nsteps = 2\ntasks_per_step = 2\ngroup = 2\n"
         "traces_per_backward = 2\nrules.max_turns = 2\ncontext = 1024\nkl = 0\n"
     )
     return path

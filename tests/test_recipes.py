@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def test_every_recipe_is_whole_and_every_value_says_where_it_is_from(name: str) 
     assert recipe.grpo.tasks_per_step * recipe.grpo.group % recipe.grpo.traces_per_backward == 0
     assert recipe.eval.samples == 1 or recipe.eval.temperature > 0
     kinds = {re.split(r"\W", source)[0] for source in SOURCES}
-    for section in (recipe.demos, recipe.grpo, recipe.eval):
-        assert section.tasks.partition(":")[0] in kinds
+    for source in (recipe.demos.tasks, *recipe.grpo.tasks, recipe.eval.tasks):
+        assert source.partition(":")[0] in kinds
     assert not recipe.eval.tasks.endswith("train")
     for line in (FOLDER / f"{name}.toml").read_text().splitlines():
         if KEY.match(line):
@@ -109,6 +110,7 @@ def test_a_seed_is_that_of_all_sections() -> None:
         ("[sft]\nbatch = 0", "Expected `int` >= 1 - at `sft.batch`"),
         ("[demos]\norder = 'up'", "Invalid enum value 'up' - at `demos.order`"),
         ("[grpo]\ncredit = 'papr'", "Invalid enum value 'papr' - at `grpo.credit`"),
+        ("[grpo]\nweights = [3, 1]", "1 of `grpo.tasks`, 2 `grpo.weights`"),
         ("[eval]\ncorruptions = [3, 1]", r"corruptions are \[least, most\], found \[3, 1\]"),
         ("[sft.validation]\ncorruptions = [2, 1]", r"are \[least, most\], found \[2, 1\]"),
         ("sft = 3", "Expected `object`, got `int` - at `sft`"),
@@ -172,7 +174,7 @@ def test_training_takes_from_the_recipe_what_no_option_says(
     demos.write_text("")
     path.write_text(
         "model = 'mine'\nseed = 4\n[sft]\nlora.rank = 2\nbatch = 5\nepochs = 3\n"
-        "[grpo]\ntasks = 'builtin:validation'\nsteps = 7\nclip = 0.3\nkl = 0.5\n"
+        "[grpo]\ntasks = ['builtin:validation']\nsteps = 7\nclip = 0.3\nkl = 0.5\n"
         "rules.max_turns = 3\nrules.reward.noop = -0.1\n"
     )
     asked: list[Any] = []
@@ -195,13 +197,23 @@ def test_training_takes_from_the_recipe_what_no_option_says(
     assert asked[0] == SftRecipe("mine", lora=Lora(rank=2), batch=2, epochs=3, seed=4)
     rules = EditRules(max_turns=4, reward=RewardRule(noop=-0.1))
     assert asked[1] == GrpoSection(
-        "mine", steps=7, clip=0.3, kl=0.0, rules=rules, seed=4, tasks="builtin:validation"
+        "mine", steps=7, clip=0.3, kl=0.0, rules=rules, seed=4, tasks=("builtin:validation",)
     )
     assert given[0]
     assert all(one.task.program != one.task.solution for one in given[0])
     run.invoke(app, ["rl", *words, "--adapter", "a", "--intact", "1"], catch_exceptions=False)
     assert asked[2].intact == 1
     assert all(one.task.program == one.task.solution for one in given[1])
+
+    with path.open("a") as file:
+        file.write("weights = [3, 1]\n")
+    path.write_text(path.read_text().replace("['builtin:v", "['builtin:train', 'builtin:v"))
+    run.invoke(app, ["rl", *words, "--adapter", "a"], catch_exceptions=False)
+    assert asked[3].tasks == ("builtin:train", "builtin:validation")
+    assert asked[3].weights == (3, 1)
+    drawn = Counter(one.task.split for one in given[2])
+    assert drawn.total() == asked[3].steps * asked[3].tasks_per_step == 28
+    assert drawn["train"] > 14 > drawn["validation"] > 0
 
 
 def test_recipes_are_listed(redpencil: Run) -> None:

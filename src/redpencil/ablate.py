@@ -248,7 +248,12 @@ class _Stages:
         start = self._fine_tuned(recipe)
         folder = self._folder / f"grpo-{_grpo_key(recipe, self._content)}"
         return pipeline.reinforce(
-            recipe, self._load(recipe.grpo.tasks), start, self._checker, folder, self._command
+            recipe,
+            [self._load(source) for source in recipe.grpo.tasks],
+            start,
+            self._checker,
+            folder,
+            self._command,
         )
 
     def _load(self, source: str) -> tuple[Task, ...]:
@@ -296,7 +301,7 @@ def _sft_key(recipe: Recipe, content: _Content) -> str:
 
 
 def _grpo_key(recipe: Recipe, content: _Content) -> str:
-    return _digest(_sft_key(recipe, content), recipe.grpo, content(recipe.grpo.tasks))
+    return _digest(_sft_key(recipe, content), recipe.grpo, *map(content, recipe.grpo.tasks))
 
 
 def _eval_key(recipe: Recipe, stage: Stage, content: _Content) -> str:

@@ -19,7 +19,7 @@ from redpencil.errors import UsageError
 from redpencil.evaluate import Plan, choose, evaluate
 from redpencil.files import read_json, read_jsonl
 from redpencil.players import players
-from redpencil.recipes import Recipe
+from redpencil.recipes import GrpoSection, Recipe
 from redpencil.results import RESULTS, Results
 from redpencil.sandbox import Limits
 from redpencil.tasks import load_other_splits, tasks_sha256, to_train_on
@@ -94,32 +94,56 @@ def fine_tune(recipe: Recipe, demonstrations: Path, folder: Path, command: str =
     return folder / ADAPTER
 
 
+def to_reinforce_on(
+    section: GrpoSection, found: Sequence[Sequence[Task]], seed: int, checker: Checker
+) -> list[demos.Broken]:
+    """The programs that reinforcement is done on: tasks broken anew, those of sources mixed.
+
+    Args:
+        found: the tasks of each of the section's sources.
+    """
+    groups = [
+        list(
+            demos.broken_variants(
+                tasks,
+                section.variants,
+                section.corruptions,
+                seed,
+                checker,
+                kinds=section.kinds,
+                renamed=section.renamed,
+            )
+        )
+        for tasks in found
+    ]
+    programs = groups[0]
+    if len(groups) > 1:
+        weights = section.weights or [1.0] * len(groups)
+        programs = demos.mixture(groups, weights, section.steps * section.tasks_per_step, seed)
+    return list(demos.some_intact(programs, section.intact, seed, checker))
+
+
 def reinforce(
     recipe: Recipe,
-    tasks: Sequence[Task],
+    found: Sequence[Sequence[Task]],
     start: Path,
     checker: Checker,
     folder: Path,
     command: str = "",
 ) -> Path:
-    """Train an adapter further on tasks broken anew; returns the new adapter's folder."""
+    """Train an adapter further on tasks broken anew; returns the new adapter's folder.
+
+    Args:
+        found: the tasks of each of the recipe's sources for this.
+    """
     if not (folder / ADAPTER).exists():
         from redpencil.train.grpo import train_grpo
 
-        section, seed = recipe.grpo, recipe.seed + 1
-        kept, _ = to_train_on(tasks, section.tasks)
-        broken = demos.broken_variants(
-            kept,
-            section.variants,
-            section.corruptions,
-            seed,
-            checker,
-            kinds=section.kinds,
-            renamed=section.renamed,
-        )
-        variants = list(demos.some_intact(broken, section.intact, seed, checker))
+        sources = zip(found, recipe.grpo.tasks, strict=True)
+        kept = [to_train_on(tasks, source)[0] for tasks, source in sources]
+        programs = to_reinforce_on(recipe.grpo, kept, recipe.seed + 1, checker)
         with terminal.training_progress("Reinforce (GRPO)") as update:
-            train_grpo(variants, start, section, checker, folder, update, command=command)
+            train_grpo(programs, start, recipe.grpo, checker, folder, update, command=command)
     return folder / ADAPTER
 
 

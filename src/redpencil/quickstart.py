@@ -74,27 +74,25 @@ class _Run:
 
     def make_tasks(self) -> None:
         for section in get_args(_Section):
-            path = self._tasks(section)
-            if not path.exists():
-                found = load(getattr(self.recipe, section).tasks)
-                terminal.console.print(Text("Tasks", "bold"), f" {section}: {found.summary}")
-                write_jsonl(path, found.tasks)
+            for path, source in self._files(section).items():
+                if not path.exists():
+                    found = load(source)
+                    terminal.console.print(Text("Tasks", "bold"), f" {section}: {found.summary}")
+                    write_jsonl(path, found.tasks)
 
     def make_demos(self) -> Path:
-        tasks = read_jsonl(self._tasks("demos"), Task)
+        (tasks,) = self._tasks("demos")
         return pipeline.make_demos(self.recipe, tasks, self.folder / "demos.jsonl", self.command)
 
     def train_sft(self, demonstrations: Path) -> Path:
         return pipeline.fine_tune(self.recipe, demonstrations, self.folder / "sft", self.command)
 
     def train_grpo(self, start: Path) -> Path:
-        tasks = read_jsonl(self._tasks("grpo"), Task)
-        return pipeline.reinforce(
-            self.recipe, tasks, start, self.checker, self.folder / "grpo", self.command
-        )
+        found, folder = self._tasks("grpo"), self.folder / "grpo"
+        return pipeline.reinforce(self.recipe, found, start, self.checker, folder, self.command)
 
     def evaluate(self, label: str, method: Method, adapter: Path | None) -> None:
-        tasks, folder = read_jsonl(self._tasks("eval"), Task), self.folder / "eval" / label
+        (tasks,), folder = self._tasks("eval"), self.folder / "eval" / label
         title = f"Evaluate: {NAMES[label]}"
         pipeline.evaluate_on(
             self.recipe, tasks, method, adapter, self.checker, folder, title, self.command
@@ -123,5 +121,14 @@ class _Run:
             soft_wrap=True,
         )
 
-    def _tasks(self, section: _Section) -> Path:
-        return self.folder / "tasks" / f"{section}.jsonl"
+    def _tasks(self, section: _Section) -> list[list[Task]]:
+        """Those of each source of a section."""
+        return [read_jsonl(path, Task) for path in self._files(section)]
+
+    def _files(self, section: _Section) -> dict[Path, str]:
+        """Where the tasks of each of its sources lie."""
+        tasks: str | tuple[str, ...] = getattr(self.recipe, section).tasks
+        sources = [tasks] if isinstance(tasks, str) else tasks
+        names = [section, *(f"{section}-{number}" for number in range(2, len(sources) + 1))]
+        paths = [self.folder / "tasks" / f"{name}.jsonl" for name in names]
+        return dict(zip(paths, sources, strict=True))

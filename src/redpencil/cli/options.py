@@ -229,9 +229,11 @@ def _as_options(recipe: Recipe, command: str) -> dict[str, Any]:
         return shared
     values = msgspec.structs.asdict(sections[command]) | shared
     if "tasks" in values:
-        values["source"] = values.pop("tasks")
-        values["sources"] = [values["source"]]
+        tasks = values.pop("tasks")
+        values |= {"sources": list(tasks)} if command == "rl" else {"source": tasks}
         values["corruptions"] = "-".join(map(str, values["corruptions"]))
+    if "weights" in values:
+        values["weights"] = ",".join(map(str, values["weights"])) or None
     validation = values.pop("validation", None)
     if validation is not None:
         values |= {
@@ -260,18 +262,18 @@ def corruption_range(text: str) -> tuple[int, int]:
     return bounds
 
 
-def source_weights(text: str | None, sources: int) -> list[float]:
-    """The numbers of `--weights`, one for each source; all alike where none are given.
+def source_weights(text: str | None, sources: int) -> tuple[float, ...]:
+    """The numbers of `--weights`, one for each source; none where none are given.
 
     Raises:
         UsageError: the text is no such list.
     """
     if text is None:
-        return [1.0] * sources
+        return ()
     try:
-        weights = [float(part) for part in text.split(",")]
+        weights = tuple(float(part) for part in text.split(","))
     except ValueError:
-        weights = []
+        weights = ()
     if len(weights) != sources or not all(0 < weight < math.inf for weight in weights):
         raise UsageError(
             f"--weights takes a number above 0 for each --tasks, such as 3,1; found {text!r} for "

@@ -225,8 +225,8 @@ def rl(
     """Train an adapter further by GRPO with rewards per turn."""
     from redpencil import terminal
     from redpencil.checkers import PythonChecker
-    from redpencil.demos import broken_variants, mixture, some_intact
     from redpencil.engine.weights import require_torch
+    from redpencil.pipeline import to_reinforce_on
     from redpencil.recipes import GrpoSection, read
     from redpencil.tasks import load, to_train_on
     from redpencil.tasks.source import counted
@@ -239,27 +239,19 @@ def rl(
     from redpencil.train.grpo import train_grpo
 
     checker = PythonChecker()
-    counts = corruption_range(corruptions)
     left_out = [task.id for _, same in found for task, _ in same]
     if left_out:
         terminal.console.print(
             f"{counted(len(left_out), 'task')} left out, as another split or source has the same "
             f"problem: {', '.join(left_out)}"
         )
-    groups = [
-        list(broken_variants(tasks, variants, counts, seed, checker, kinds=kinds, renamed=renamed))
-        for tasks, _ in found
-    ]
-    programs = groups[0]
-    if len(groups) > 1:
-        programs = mixture(groups, shares, steps * tasks_per_step, seed)
-    programs = list(some_intact(programs, intact, seed, checker))
     base = read(recipe).grpo if recipe else GrpoSection()
     settings = msgspec.structs.replace(
         base,
-        tasks=" ".join(sources),
+        tasks=tuple(sources),
+        weights=shares,
         variants=variants,
-        corruptions=counts,
+        corruptions=corruption_range(corruptions),
         kinds=kinds,
         renamed=renamed,
         intact=intact,
@@ -281,6 +273,7 @@ def rl(
         ),
         seed=seed,
     )
+    programs = to_reinforce_on(settings, [tasks for tasks, _ in found], seed, checker)
     with terminal.training_progress("Reinforce (GRPO)") as update:
         trained = train_grpo(
             programs, adapter, settings, checker, out, update, command=given_command()

@@ -53,6 +53,9 @@ def read(name: str) -> Recipe:
     for least, most in ranges:
         if least > most:
             raise UsageError(f"{path}: corruptions are [least, most], found [{least}, {most}]")
+    sources, weights = recipe.grpo.tasks, recipe.grpo.weights
+    if len(weights) not in (0, len(sources)):
+        raise UsageError(f"{path}: {len(sources)} of `grpo.tasks`, {len(weights)} `grpo.weights`")
     return recipe
 
 

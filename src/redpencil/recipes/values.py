@@ -105,7 +105,10 @@ class GrpoRecipe(Value, frozen=True):
 class GrpoSection(GrpoRecipe, frozen=True):
     """GRPO, and the broken programs that it is done on."""
 
-    tasks: str = "builtin:train"
+    tasks: tuple[str, ...] = ("builtin:train",)
+    """Sources; of several, programs are mixed."""
+    weights: tuple[Positive, ...] = ()
+    """How often each of several sources is drawn from; where none are given, all alike."""
     variants: Count = 1
     """Broken programs of each task that comes without one."""
     corruptions: tuple[Count, Count] = (1, 3)
