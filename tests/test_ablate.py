@@ -15,8 +15,9 @@ from redpencil import ablate, pipeline
 from redpencil.checkers import PythonChecker
 from redpencil.errors import UsageError
 from redpencil.files import read_json, read_jsonl, write_json, write_jsonl
-from redpencil.recipes import Recipe, read
+from redpencil.recipes import GrpoSection, Recipe, read
 from redpencil.results import Results
+from redpencil.runs import Run
 from redpencil.tasks import load
 from redpencil.types import Trace
 
@@ -120,6 +121,33 @@ def test_an_ablation_runs_goes_on_and_compares(tiny_recipe: Recipe, tmp_path: Pa
     again = ablate.ablate(tiny_recipe, ["decoding", "context"], [0, 1], tmp_path, "another")
     assert again == found
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_each_value_of_reinforcement_is_trained_with_and_what_is_alike_but_once(
+    tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.jsonl"
+    write_jsonl(few, load("builtin:test").tasks[:2])
+    settings = {f"{section}.tasks": f"jsonl:{few}" for section in ("demos", "grpo", "eval")}
+    tiny = {"tasks_per_step": 1, "group": 2, "steps": 1, "context": 1024, "rules.max_turns": 2}
+    settings |= {f"grpo.{name}": setting for name, setting in tiny.items()}
+    recipe = ablate.with_settings(tiny_recipe, {**settings, "grpo.model": tiny_recipe.model})
+    axes = ["credit", "noop"]
+    found = ablate.ablate(recipe, axes, [0], tmp_path)
+    values = [(axis, value) for axis in axes for value in ablate.AXES[axis].values]
+    assert [(row.axis, row.value) for row in found.rows] == values
+    assert [(row.tasks, row.errors) for row in found.rows] == [(2, 0)] * len(values)
+    runs = [
+        msgspec.convert(read_json(path, Run).settings, GrpoSection)
+        for path in tmp_path.glob("grpo-*/run.json")
+    ]
+    rules = [(run.credit, run.rules.reward.noop, run.rules.idle_turns) for run in runs]
+    trained = [
+        *((credit, 0.0, 2) for credit in ablate.AXES["credit"].values),  # `end`, too, is the first
+        ("paper", 0.0, None),
+        ("paper", -0.1, None),
+    ]
+    assert sorted(rules, key=str) == sorted(trained, key=str)
 
 
 def test_demonstrations_that_were_changed_are_not_trained_on(
