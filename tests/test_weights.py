@@ -20,19 +20,21 @@ def test_missing_weights_name_the_one_command(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("has", "dtype"),
+    ("has", "allowed", "dtype"),
     [
-        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False}, torch.float32),
-        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
-        ({"architecture": "x86_64", "avx512_f": True, "amx_bf16": True}, torch.bfloat16),
-        ({"architecture": "arm64", "neon": True}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": False}, "AVX512", torch.float32),
+        ({"avx512_f": True, "avx512_bf16": True}, "AVX512", torch.bfloat16),
+        ({"avx512_f": True, "amx_bf16": True}, "AVX512", torch.bfloat16),
+        ({"avx512_f": True, "amx_bf16": True}, "AVX2", torch.float32),
+        ({"neon": True}, "DEFAULT", torch.float32),
     ],
 )
 def test_bfloat16_is_for_processors_that_compute_in_it(
-    monkeypatch: pytest.MonkeyPatch, has: dict[str, object], dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, bool], allowed: str, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: allowed)
     assert weights.default_dtype() == dtype
 
 

@@ -166,10 +166,11 @@ def default_dtype() -> torch.dtype:
     if torch.cuda.is_available():
         return torch.bfloat16
     # oneDNN says of every AVX-512 that it takes bfloat16: most do so by way of float32, for which
-    # they need three times as long.
+    # they need three times as long. ATEN_CPU_CAPABILITY may forbid what the processor has.
     has = torch.cpu.get_capabilities()
     fast = has.get("avx512_bf16") or has.get("amx_bf16")
-    return torch.bfloat16 if fast else torch.float32
+    allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.bfloat16 if fast and allowed else torch.float32
 
 
 def sharded() -> bool:
