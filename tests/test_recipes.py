@@ -110,6 +110,7 @@ def test_a_seed_is_that_of_all_sections() -> None:
         ("[sft]\nbatch = 0", "Expected `int` >= 1 - at `sft.batch`"),
         ("[demos]\norder = 'up'", "Invalid enum value 'up' - at `demos.order`"),
         ("[grpo]\ncredit = 'papr'", "Invalid enum value 'papr' - at `grpo.credit`"),
+        ("[grpo]\ntasks = []", "Expected `array` of length >= 1 - at `grpo.tasks`"),
         ("[grpo]\nweights = [3, 1]", "1 of `grpo.tasks`, 2 `grpo.weights`"),
         ("[eval]\ncorruptions = [3, 1]", r"corruptions are \[least, most\], found \[3, 1\]"),
         ("[sft.validation]\ncorruptions = [2, 1]", r"are \[least, most\], found \[2, 1\]"),

@@ -105,7 +105,7 @@ class GrpoRecipe(Value, frozen=True):
 class GrpoSection(GrpoRecipe, frozen=True):
     """GRPO, and the broken programs that it is done on."""
 
-    tasks: tuple[str, ...] = ("builtin:train",)
+    tasks: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("builtin:train",)
     """Sources; of several, programs are mixed."""
     weights: tuple[Positive, ...] = ()
     """How often each of several sources is drawn from; where none are given, all alike."""
