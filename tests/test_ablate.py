@@ -128,7 +128,8 @@ def test_each_value_of_reinforcement_is_trained_with_and_what_is_alike_but_once(
 ) -> None:
     few = tmp_path / "few.jsonl"
     write_jsonl(few, load("builtin:test").tasks[:2])
-    settings = {f"{section}.tasks": f"jsonl:{few}" for section in ("demos", "grpo", "eval")}
+    mine = f"jsonl:{few}"
+    settings = {"demos.tasks": mine, "grpo.tasks": (mine,), "eval.tasks": mine}
     tiny = {"tasks_per_step": 1, "group": 2, "steps": 1, "context": 1024, "rules.max_turns": 2}
     settings |= {f"grpo.{name}": setting for name, setting in tiny.items()}
     recipe = ablate.with_settings(tiny_recipe, {**settings, "grpo.model": tiny_recipe.model})
