@@ -83,7 +83,7 @@ def assert_same_after_kills(training: Begin, folder: Path) -> None:
 
 
 def sampled(folder: Path) -> list[tuple[object, ...]]:
-    """What was sampled, but for log-probabilities: what else was sampled just then shows in them."""
+    """What was sampled, but for log-probabilities: what else was sampled then shows in them."""
     return [
         (trace.task, trace.seed, [turn.action_ids for turn in trace.turns])
         for trace in read_jsonl(folder / "traces.jsonl", Trace)
