@@ -153,7 +153,7 @@ def made(folder: Path) -> list[object]:
 @pytest.mark.parametrize(
     ("command", "words", "file"),
     [
-        ("demos", "--tasks builtin:validation --per-task 8", "demos.partial.jsonl"),
+        ("demos", "--tasks builtin:validation --per-task 16", "demos.partial.jsonl"),
         ("sft", "--epochs 8 --demos", "metrics.jsonl"),
         ("rl", "--steps 8 --adapter", "traces.jsonl"),
     ],
