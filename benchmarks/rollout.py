@@ -162,7 +162,7 @@ def padded_cache(work: list[Trajectory]) -> Callable[[], None]:
             logits = forward(ids, real)
             for token in range(max(trajectory.actions[turn] for trajectory in work)):
                 uniform = [rng.random() for _ in work]
-                drawn = draw(logits, logits.log_softmax(-1), sampling, uniform)
+                drawn = draw(logits, logits.logsumexp(-1), sampling, uniform)
                 going = [[int(token < trajectory.actions[turn])] for trajectory in work]
                 logits = forward(torch.tensor([[d.token] for d in drawn]), torch.tensor(going))
 

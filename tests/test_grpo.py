@@ -11,17 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from made import trace
 from redpencil import demos
 from redpencil.checkers import PythonChecker
-from redpencil.cli import app
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import adapter_sha256, default_dtype, load_adapter, load_base
 from redpencil.env import EditRules
 from redpencil.errors import SandboxError, UsageError
-from redpencil.files import read_json, read_jsonl, sha256, write_jsonl
+from redpencil.files import read_json, read_jsonl, sha256
 from redpencil.recipes import GrpoRecipe, Validation
 from redpencil.runs import Run
 from redpencil.train import credit, validation
@@ -451,8 +449,7 @@ def test_going_on_is_not_held_against_the_patience_and_warms_up_no_second_time(
     rates = iter([0.1, 0.3, 0.2, 0.4, 0.5, 0.1])
     monkeypatch.setattr(validation, "fmean", lambda traces: (list(traces), next(rates))[1])
     asked = Validation(every=1, patience=1, limit=2)
-    rates_of_learning = {"warmup_steps": 2, "decay_steps": 3}
-    changes: dict[str, Any] = {"steps": 5, "validation": asked, **rates_of_learning}
+    changes: dict[str, Any] = {"steps": 5, "validation": asked, "warmup_steps": 2, "decay_steps": 3}
     grpo(tiny_model, variants, start, tmp_path, **changes)
     back_to_the_first_step(tmp_path)
     grpo(tiny_model, variants, start, tmp_path, **changes)
@@ -506,28 +503,6 @@ def test_a_program_too_long_for_the_context_teaches_nothing_and_stops_nothing(
     assert row["grad_norm"] > 0
     with pytest.raises(SandboxError, match="no first page fits into the context"):
         grpo(tiny_model, [too_long], start, tmp_path / "all", steps=1, tasks_per_step=1)
-
-
-def test_programs_mixed_by_other_weights_are_another_run(
-    tiny_model: Path,
-    start: Path,
-    variants: list[demos.Broken],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(grpo_module, "train", lambda *given: None)
-    monkeypatch.setattr(grpo_module, "save_trained", lambda *given: None)
-    command = ["rl", f"--adapter={start}", f"--model={tiny_model}", f"--out={tmp_path}/rl"]
-    for name, part in {"a": variants[:3], "b": variants[3:]}.items():
-        write_jsonl(tmp_path / f"{name}.jsonl", [broken.task for broken in part])
-        command.append(f"--tasks=jsonl:{tmp_path}/{name}.jsonl")
-
-    def mixed(weights: str) -> None:
-        CliRunner().invoke(app, [*command, f"--weights={weights}"], catch_exceptions=False)
-
-    mixed("3,1")
-    with pytest.raises(UsageError, match=r"weights: \[3\.0, 1\.0\] there"):
-        mixed("1,3")
 
 
 def test_wrong_requests_say_what_to_do(variants: list[demos.Broken], tmp_path: Path) -> None:

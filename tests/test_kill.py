@@ -83,11 +83,22 @@ def assert_same_after_kills(training: Begin, folder: Path) -> None:
 
 
 def sampled(folder: Path) -> list[tuple[object, ...]]:
-    """What was sampled, but for log-probabilities: what else was sampled then shows in them."""
     return [
         (trace.task, trace.seed, [turn.action_ids for turn in trace.turns])
         for trace in read_jsonl(folder / "traces.jsonl", Trace)
     ]
+
+
+def logprobs(folder: Path) -> list[float]:
+    """Of all tokens sampled; what else was sampled at the time shows in their rounding."""
+    traces = read_jsonl(folder / "traces.jsonl", Trace)
+    return [p for trace in traces for turn in trace.turns for p in turn.logprobs]
+
+
+def assert_same_samples(straight: Path, killed: Path) -> None:
+    assert sampled(killed) == sampled(straight)
+    assert logprobs(straight)
+    assert logprobs(killed) == pytest.approx(logprobs(straight), abs=1e-5)
 
 
 @pytest.mark.slow
@@ -102,10 +113,10 @@ def test_killed_trainings_end_with_the_weights_of_those_that_were_not(
     adapter = tmp_path / "sft" / "straight" / "adapter"
     reinforcement = begin("rl", recipe, "--adapter", adapter)
     assert_same_after_kills(reinforcement, tmp_path / "rl")
-    straight, killed = (sampled(tmp_path / "rl" / name) for name in ("straight", "killed"))
-    assert killed == straight
-    assert len(straight) == 8
-    assert adapter_sha256(tmp_path / "rl" / "straight" / "adapter") != adapter_sha256(adapter)
+    straight = tmp_path / "rl" / "straight"
+    assert_same_samples(straight, tmp_path / "rl" / "killed")
+    assert len(sampled(straight)) == 8
+    assert adapter_sha256(straight / "adapter") != adapter_sha256(adapter)
 
 
 KILLS = 4
@@ -135,7 +146,7 @@ def kill_on_the_way(process: subprocess.Popen[bytes], file: Path, whole: int, rn
 
 
 def made(folder: Path) -> list[object]:
-    """What a run makes: demonstrations, or an adapter, traces and losses."""
+    """What a run makes: demonstrations, or an adapter and losses."""
     if (folder / "demos.jsonl").exists():
         # A file that was killed while it was written stays behind, hidden, under a name of its own.
         return [
@@ -143,9 +154,8 @@ def made(folder: Path) -> list[object]:
             *sorted(path.name for path in folder.glob("[!.]*")),
         ]
     rows = read_jsonl(folder / "metrics.jsonl", dict[str, float])
-    traces = sampled(folder) if (folder / "traces.jsonl").exists() else []
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    return [adapter_sha256(folder / "adapter"), *traces, *losses]
+    return [adapter_sha256(folder / "adapter"), *losses]
 
 
 @pytest.mark.slow
@@ -179,3 +189,5 @@ def test_wherever_it_is_killed_a_run_ends_as_if_it_had_not_been(
     assert any(kills)
     end(run(killed / name))
     assert made(killed) == made(straight)
+    if command == "rl":
+        assert_same_samples(straight, killed)

@@ -1,7 +1,7 @@
 """Keys and values of many sequences; what several of them begin with is held once.
 
 Dimension suffixes: R rows, N tokens of as many rows, T packed tokens, H key-value heads, D head
-size, S positions; a first dimension of 2 is for keys and values.
+size, S positions.
 """
 
 from __future__ import annotations
@@ -15,16 +15,26 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BLOCK = 128
+BLOCK = 256
 """Positions of one block of the cache."""
+
+
+class Pair(NamedTuple):
+    """Keys and values, of shape (H, S, D) for one row, (R, H, S, D) for all.
+
+    In memory a number of the keys has its positions side by side, not a position its numbers: a
+    product with a query then reads them in order, as one with the shares reads the values.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 class Beginning(NamedTuple):
     """What several rows begin with."""
 
     length: int
-    layers: list[torch.Tensor]
-    """(2, H, S, D) of each layer."""
+    layers: list[Pair]
 
 
 class Ones(NamedTuple):
@@ -50,10 +60,10 @@ class Chunk(NamedTuple):
 class Cache:
     """Rows, each with what is its own after a beginning that others may have too.
 
-    What is their own lies in blocks of shape (2, R, H, BLOCK, D) for each layer: cut by position,
-    not by row, so that a product over neighbouring rows reads whole blocks, which no layer below
-    has to copy first, and sequences grow without being moved. There are blocks for the rows that
-    have been in use since the cache was empty, which may be far fewer than there are.
+    What is their own lies in blocks for each layer: cut by position, not by row, so that a product
+    over neighbouring rows reads whole blocks, which no layer below has to copy first, and sequences
+    grow without being moved. There are blocks for the rows that have been in use since the cache
+    was empty, which may be far fewer than there are.
     """
 
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
@@ -62,9 +72,9 @@ class Cache:
         self.lengths = [0] * rows
         """Positions of each row, those of its beginning included."""
         self.beginnings: list[Beginning | None] = [None] * rows
-        self.blocks: list[list[torch.Tensor]] = [[] for _ in range(model.config.num_hidden_layers)]
+        self.blocks: list[list[Pair]] = [[] for _ in range(model.config.num_hidden_layers)]
         self._rows = 0
-        self._shape = (heads(model), BLOCK, head_size(model))
+        self._shape = (heads(model), head_size(model))
 
     def begun(self, row: int) -> int:
         """How long a row's beginning is."""
@@ -101,43 +111,42 @@ class Cache:
             self._rows = 0
         self._trim()
 
-    def read(self, layer: int, row: int, end: int) -> torch.Tensor:
-        """(2, H, S, D): a row up to a position."""
+    def read(self, layer: int, row: int, end: int) -> Pair:
+        """A row up to a position."""
         beginning = self.beginnings[row]
         parts = [beginning.layers[layer]] if beginning else []
-        own = -(-(end - self.begun(row)) // BLOCK)
-        parts += [block[:, row] for block in self.blocks[layer][: max(own, 0)]]
-        return torch.cat(parts, dim=2)[:, :, :end]
+        own = max(-(-(end - self.begun(row)) // BLOCK), 0)
+        parts += [Pair(keys[row], values[row]) for keys, values in self.blocks[layer][:own]]
+        return Pair(*(torch.cat(several, dim=1)[:, :end] for several in zip(*parts, strict=True)))
 
-    def write(
-        self, layer: int, ones: Sequence[Ones], chunks: Sequence[Chunk], new_2HTD: torch.Tensor
-    ) -> None:
-        """Put what is new where it belongs."""
-        for block, tokens, rows, offsets in ones:
-            new = new_2HTD[:, :, tokens].permute(2, 0, 1, 3)
-            self.blocks[layer][block][:, rows, :, offsets] = new
+    def write(self, layer: int, ones: Sequence[Ones], chunks: Sequence[Chunk], new: Pair) -> None:
+        """Put what is new of the packed tokens, (H, T, D), where it belongs."""
+        for index, tokens, rows, offsets in ones:
+            for block, packed in zip(self.blocks[layer][index], new, strict=True):
+                block[rows, :, offsets] = packed[:, tokens].transpose(0, 1)
         for chunk in chunks:
             own = chunk.start - self.begun(chunk.row)
-            self._put(layer, chunk.row, own, new_2HTD[:, :, chunk.tokens])
+            self._put(layer, chunk.row, own, _part(new, chunk.tokens))
 
     def _set_apart(self, row: int, length: int) -> None:
         """Make a row's first positions its beginning; what follows moves to the front."""
         layers = []
         for layer in range(len(self.blocks)):
             whole = self.read(layer, row, self.lengths[row])
-            layers.append(whole[:, :, :length].clone())
-            self._put(layer, row, 0, whole[:, :, length:])
+            layers.append(Pair(*(part.clone() for part in _part(whole, slice(length)))))
+            self._put(layer, row, 0, _part(whole, slice(length, None)))
         self.beginnings[row] = Beginning(length, layers)
         self._trim()
 
-    def _put(self, layer: int, row: int, start: int, new_2HSD: torch.Tensor) -> None:
+    def _put(self, layer: int, row: int, start: int, new: Pair) -> None:
         """Write a row's own positions from `start`."""
         done = 0
-        while done < new_2HSD.shape[2]:
+        while done < new.keys.shape[1]:
             index, offset = divmod(start + done, BLOCK)
-            new = new_2HSD[:, :, done : done + BLOCK - offset]
-            self.blocks[layer][index][:, row, :, offset : offset + new.shape[2]] = new
-            done += new.shape[2]
+            fits = _part(new, slice(done, done + BLOCK - offset))
+            for block, part in zip(self.blocks[layer][index], fits, strict=True):
+                block[row, :, offset : offset + part.shape[1]] = part
+            done += fits.keys.shape[1]
 
     def _trim(self) -> None:
         """Keep no more blocks than the rows need for what is their own."""
@@ -152,21 +161,30 @@ class Cache:
             self._rows = min(len(self.lengths), max(rows, 2 * self._rows))
         for blocks in self.blocks:
             for index, block in enumerate(blocks):
-                if block.shape[1] < self._rows:
+                if len(block.keys) < self._rows:
                     blocks[index] = self._block()
-                    blocks[index][:, : block.shape[1]] = block
+                    for new, old in zip(blocks[index], block, strict=True):
+                        new[: len(old)] = old
             while len(blocks) * BLOCK < positions:
                 blocks.append(self._block())
 
-    def _block(self) -> torch.Tensor:
+    def _block(self) -> Pair:
         """Zeros, which masked positions need: a weight of 0 would not undo a NaN."""
-        shape = (2, self._rows, *self._shape)
+        heads, size = self._shape
+        keys = self._zeros(self._rows, heads, size, BLOCK).transpose(2, 3)
+        return Pair(keys, self._zeros(self._rows, heads, BLOCK, size))
+
+    def _zeros(self, *shape: int) -> torch.Tensor:
         if self.device.type != "cpu":
             return torch.zeros(shape, dtype=self.dtype, device=self.device)
         # numpy's zeros take up memory only where they are written to, so that rows which do not
         # reach as far as the longest cost nothing there.
         size = int(np.prod(shape)) * self.dtype.itemsize
         return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
+
+
+def _part(pair: Pair, positions: slice) -> Pair:
+    return Pair(pair.keys[:, positions], pair.values[:, positions])
 
 
 def bytes_per_token(model: PreTrainedModel) -> int:

@@ -22,7 +22,7 @@ class Drawn(NamedTuple):
 
 def draw(
     logits_BV: torch.Tensor,
-    logprobs_BV: torch.Tensor,
+    total_B: torch.Tensor,
     samplings: Sequence[Sampling],
     uniform: Sequence[float],
 ) -> list[Drawn]:
@@ -30,7 +30,7 @@ def draw(
 
     Args:
         logits_BV: minus infinity where a token is forbidden.
-        logprobs_BV: of the model, whatever is forbidden.
+        total_B: logarithm of the sum of the exponentials of them all, before any is forbidden.
         uniform: a number in [0, 1) for each sequence, which settles its draw.
     """
     tokens_B = logits_BV.argmax(-1)
@@ -50,7 +50,7 @@ def draw(
         sums = probs.cumsum(-1)
         drawn = torch.searchsorted(sums, column([uniform[i] for i in warm]) * sums[:, -1:])
         tokens_B[warm] = drawn[:, 0].clamp_(max=logits_BV.shape[-1] - 1)
-    logprobs = logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
+    logprobs = logits_BV.gather(1, tokens_B[:, None])[:, 0] - total_B
     return [Drawn(*pair) for pair in zip(tokens_B.tolist(), logprobs.tolist(), strict=True)]
 
 

@@ -249,11 +249,11 @@ class LocalEngine:
 
     def _draw(self, logits_BV: torch.Tensor, rows: Sequence[int]) -> list[Drawn]:
         drafts = [self._drafts[row] for row in rows]
-        logprobs_BV = logits_BV - logits_BV.logsumexp(-1, keepdim=True)
+        total_B = logits_BV.logsumexp(-1)
         forbid(logits_BV, [draft.matcher for draft in drafts])
         return draw(
             logits_BV,
-            logprobs_BV,
+            total_B,
             [draft.sampling for draft in drafts],
             [draft.random.random() for draft in drafts],
         )

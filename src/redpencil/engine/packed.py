@@ -2,7 +2,7 @@
 
 Every linear layer runs on packed tokens of shape (1, T), whichever sequences they belong to, so
 nothing is padded; attention alone is told apart by sequence. What several sequences begin with is
-attended to by all their queries in one product, and joined with what each has of its own.
+attended to by all their queries in one product.
 
 Dimension suffixes: R rows of the cache, N tokens of as many rows, T packed tokens, H key-value
 heads, G query heads a key-value head, Q query heads, D head size, S positions, V vocabulary.
@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from redpencil.engine.cache import BLOCK, Beginning, Cache, Chunk, Ones
+from redpencil.engine.cache import BLOCK, Beginning, Cache, Chunk, Ones, Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 ATTENTION = "redpencil_packed"
 FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma3_text"})
 """Model types whose logits are the head's output, and whose attention is full or by window."""
-_FEW = range(5, 49)
-"""So many tokens are better multiplied from the right: two to three times as fast in float32."""
+_FEW = {torch.float32: range(5, 49), torch.bfloat16: range(2, 49)}
+"""So many tokens are better multiplied from the right: two to three times as fast in float32, up to
+one and a half in bfloat16."""
 _IDLE = 2048
 """So many positions of idle rows between two are computed along rather than told apart."""
+_Places: TypeAlias = slice | torch.Tensor
+"""A slice where they are consecutive: it copies nothing."""
 
 
 class PackedModel:
@@ -42,7 +45,7 @@ class PackedModel:
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
         model.config._attn_implementation = ATTENTION
         self.model: Any = model.eval().requires_grad_(False)
-        if model.device.type == "cpu" and model.dtype == torch.float32:
+        if model.device.type == "cpu":
             for module in model.modules():
                 if type(module) is torch.nn.Linear:
                     module.__class__ = _Linear
@@ -77,7 +80,7 @@ class PackedModel:
         for row, end in zip(rows, step.ends, strict=True):
             self.lengths[row] = end
         logits: torch.Tensor = self.model.get_output_embeddings()(hidden_TE[step.last])
-        return logits.float()
+        return logits.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 class _Linear(torch.nn.Linear):
@@ -85,7 +88,7 @@ class _Linear(torch.nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         tokens = input.numel() // self.in_features
-        if tokens not in _FEW:
+        if tokens not in _FEW.get(input.dtype, ()):
             return super().forward(input)
         product = (self.weight @ input.reshape(tokens, -1).t()).t()
         shaped = product.view(*input.shape[:-1], -1)
@@ -105,27 +108,26 @@ class _One(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Neighbouring rows that each go on by one token."""
+    """Neighbouring rows that each go on by one token, and that reach into the same block."""
 
+    ones: _Places
+    """Which of the step's."""
     rows: slice
-    longest: int
-    """How many positions after its beginning the longest of them has."""
-    tokens: torch.Tensor
-    """Where their tokens are among the packed."""
-    places: torch.Tensor
-    """Where their rows are in the run."""
-    ends: torch.Tensor
-    """(N,) position of each row's token after its beginning."""
+    places: _Places
+    """Where their rows are among these; a slice of all if none between them is idle."""
+    block: int
+    length: int
+    """How much of the block the longest of them has."""
+    positions: slice
+    """Where the scores of these positions are."""
 
 
 class _Together(NamedTuple):
     """Rows with the same beginning that each go on by one token."""
 
+    ones: _Places
+    """Which of the step's."""
     beginning: Beginning
-    tokens: torch.Tensor
-    """Where their tokens are among the packed."""
-    positions: torch.Tensor
-    """(N,)"""
 
 
 @dataclass
@@ -136,7 +138,7 @@ class _Step:
     rows: list[int]
     starts: list[int]
     counts: list[int]
-    masks: dict[tuple[str, int, int | None], torch.Tensor] = field(default_factory=dict)
+    masks: dict[tuple[int | None, int | None], torch.Tensor] = field(default_factory=dict)
 
     @cached_property
     def ends(self) -> list[int]:
@@ -154,59 +156,79 @@ class _Step:
 
     @cached_property
     def ones(self) -> list[_One]:
+        """By row."""
         steps = zip(self.last.tolist(), self.rows, self.starts, self.counts, strict=True)
-        return [
+        return sorted(
             _One(row, token, start, self.cache.beginnings[row], start - self.cache.begun(row))
             for token, row, start, count in steps
             if count == 1
-        ]
+        )
 
     @cached_property
-    def places(self) -> list[Ones]:
-        places = []
+    def tokens(self) -> torch.Tensor:
+        """(N,) where those that go on by one are among the packed."""
+        return self._tensor(one.token for one in self.ones)
+
+    @cached_property
+    def begun(self) -> int:
+        """How long the longest of their beginnings is."""
+        return max((one.position - one.own for one in self.ones), default=0)
+
+    @cached_property
+    def longest(self) -> int:
+        """How many positions after its beginning the longest of them has."""
+        return max((one.own + 1 for one in self.ones), default=0)
+
+    @cached_property
+    def written(self) -> list[Ones]:
+        """Where they belong in the cache."""
+        written = []
         for block in sorted({one.own // BLOCK for one in self.ones}):
             inside = [one for one in self.ones if one.own // BLOCK == block]
             tokens = self._tensor(one.token for one in inside)
             rows = self._tensor(one.row for one in inside)
-            places.append(
-                Ones(block, tokens, rows, self._tensor(one.own % BLOCK for one in inside))
-            )
-        return places
+            offsets = self._tensor(one.own % BLOCK for one in inside)
+            written.append(Ones(block, tokens, rows, offsets))
+        return written
 
     @cached_property
     def runs(self) -> list[_Run]:
-        longest = max((one.own for one in self.ones), default=0) + 1
-        groups: list[list[_One]] = []
-        for one in sorted(self.ones):
-            if groups and (one.row - groups[-1][-1].row - 1) * longest <= _IDLE:
-                groups[-1].append(one)
-            else:
-                groups.append([one])
-        return [self._run(group) for group in groups]
+        runs: list[_Run] = []
+        for block in range(-(-self.longest // BLOCK)):
+            start = block * BLOCK
+            reaching = [place for place, one in enumerate(self.ones) if one.own >= start]
+            length = min(self.longest - start, BLOCK)
+            runs += [self._run(group, block) for group in self._neighbours(reaching, length)]
+        return runs
 
-    def _run(self, group: list[_One]) -> _Run:
-        first, last = group[0].row, group[-1].row + 1
-        places = self._tensor(one.row - first for one in group)
-        ends = places.new_zeros(last - first)
-        ends[places] = self._tensor(one.own for one in group)
-        longest = max(one.own for one in group) + 1
-        tokens = self._tensor(one.token for one in group)
-        return _Run(slice(first, last), longest, tokens, places, ends)
+    def _neighbours(self, ones: list[int], length: int) -> list[list[int]]:
+        """Those between which few rows are idle."""
+        groups: list[list[int]] = []
+        for place in ones:
+            if groups:
+                idle = self.ones[place].row - self.ones[groups[-1][-1]].row - 1
+                if idle * length <= _IDLE:
+                    groups[-1].append(place)
+                    continue
+            groups.append([place])
+        return groups
+
+    def _run(self, group: list[int], block: int) -> _Run:
+        first, last = (self.ones[group[end]].row for end in (0, -1))
+        rows = slice(first, last + 1)
+        places = self._places(self.ones[place].row - first for place in group)
+        start = block * BLOCK
+        length = min(max(self.ones[place].own for place in group) + 1 - start, BLOCK)
+        positions = slice(self.begun + start, self.begun + start + length)
+        return _Run(self._places(group), rows, places, block, length, positions)
 
     @cached_property
     def together(self) -> list[_Together]:
-        groups: dict[int, tuple[Beginning, list[_One]]] = {}
-        for one in self.ones:
+        groups: dict[int, tuple[Beginning, list[int]]] = {}
+        for place, one in enumerate(self.ones):
             if one.beginning is not None:
-                groups.setdefault(id(one.beginning), (one.beginning, []))[1].append(one)
-        return [
-            _Together(
-                beginning,
-                self._tensor(one.token for one in ones),
-                self._tensor(one.position for one in ones),
-            )
-            for beginning, ones in groups.values()
-        ]
+                groups.setdefault(id(one.beginning), (one.beginning, []))[1].append(place)
+        return [_Together(self._places(ones), beginning) for beginning, ones in groups.values()]
 
     @cached_property
     def chunks(self) -> list[Chunk]:
@@ -217,42 +239,41 @@ class _Step:
             token += count
         return chunks
 
-    def run_mask(self, index: int, window: int | None) -> torch.Tensor:
-        """(N, 1, 1, S): what is added to the scores of a run's tokens."""
-        if ("run", index, window) not in self.masks:
-            run = self.runs[index]
-            mask = self._mask(run.ends, run.longest, window, float("-inf"))
-            self.masks["run", index, window] = mask[:, None, None]
-        return self.masks["run", index, window]
+    def ones_mask(self, window: int | None) -> torch.Tensor:
+        """(N, 1, 1, S): what is added to the scores of those that go on by one token.
 
-    def beginning_mask(self, index: int, window: int, groups: int) -> torch.Tensor:
-        """(G * N, S): what is added to the scores of tokens after the same beginning.
-
-        A window may have left it all behind: it then counts for nothing, which -inf would not give.
+        Positions of beginnings come first, then those that are the rows' own.
         """
-        if ("beginning", index, window) not in self.masks:
-            together = self.together[index]
-            least = torch.finfo(self.cache.dtype).min
-            mask = self._mask(together.positions, together.beginning.length, window, least)
-            self.masks["beginning", index, window] = mask.repeat(groups, 1)
-        return self.masks["beginning", index, window]
+        if (None, window) not in self.masks:
+            ends = self._tensor(one.position for one in self.ones)[:, None]
+            begun = ends - self._tensor(one.own for one in self.ones)[:, None]
+            beginnings = torch.arange(self.begun, device=self.cache.device)
+            own = begun + torch.arange(self.longest, device=self.cache.device)
+            nowhere = ends + 1
+            positions = torch.cat([beginnings.where(beginnings < begun, nowhere), own], dim=1)
+            self.masks[None, window] = self._mask(ends - positions, window)[:, None, None]
+        return self.masks[None, window]
 
     def chunk_mask(self, index: int, window: int | None, groups: int) -> torch.Tensor:
         """(G * T, S): what is added to the scores of a chunk's tokens, query head by query head."""
-        if ("chunk", index, window) not in self.masks:
+        if (index, window) not in self.masks:
             chunk = self.chunks[index]
             queries = torch.arange(chunk.start, chunk.end, device=self.cache.device)
-            mask = self._mask(queries, chunk.end, window, float("-inf"))
-            self.masks["chunk", index, window] = mask.repeat(groups, 1)
-        return self.masks["chunk", index, window]
+            distance = queries[:, None] - torch.arange(chunk.end, device=self.cache.device)
+            self.masks[index, window] = self._mask(distance, window).repeat(groups, 1)
+        return self.masks[index, window]
 
-    def _mask(
-        self, queries: torch.Tensor, keys: int, window: int | None, hidden: float
-    ) -> torch.Tensor:
-        distance = queries[:, None] - torch.arange(keys, device=self.cache.device)
+    def _mask(self, distance: torch.Tensor, window: int | None) -> torch.Tensor:
+        """-inf where a key is further ahead or behind than a query may look, else 0."""
         beyond = distance < 0 if window is None else (distance < 0) | (distance >= window)
         mask = torch.zeros(beyond.shape, dtype=self.cache.dtype, device=self.cache.device)
-        return mask.masked_fill_(beyond, hidden)
+        return mask.masked_fill_(beyond, float("-inf"))
+
+    def _places(self, values: Iterable[int]) -> _Places:
+        places = list(values)
+        if places == list(range(places[0], places[-1] + 1)):
+            return slice(places[0], places[-1] + 1)
+        return self._tensor(places)
 
     def _tensor(self, values: Iterable[int]) -> torch.Tensor:
         return torch.tensor(list(values), device=self.cache.device)
@@ -271,27 +292,14 @@ def _packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of packed tokens (1, Q, T, D), each over its own sequence's cache."""
     layer: Any = module.layer_idx
-    step.cache.write(layer, step.places, step.chunks, torch.cat([key, value]))
+    step.cache.write(layer, step.written, step.chunks, Pair(key[0], value[0]))
     groups = query.shape[1] // key.shape[1]
     query_QTD = query[0]
     out_TQD = torch.empty_like(query_QTD.transpose(0, 1))
-    weight_TQ = query_QTD.new_empty(out_TQD.shape[:2], dtype=torch.float32)
-    for index, run in enumerate(step.runs):
-        out_TQD[run.tokens], weight_TQ[run.tokens] = _attend_run(
-            run,
-            step.cache.blocks[layer],
-            query_QTD[:, run.tokens] * scaling,
-            step.run_mask(index, sliding_window),
+    if step.ones:
+        out_TQD[step.tokens] = _attend_ones(
+            step, layer, query_QTD[:, step.tokens] * scaling, step.ones_mask(sliding_window)
         )
-    for index, together in enumerate(step.together):
-        mask = None
-        if sliding_window is not None:
-            mask = step.beginning_mask(index, sliding_window, groups)
-        tokens = together.tokens
-        begun = together.beginning.layers[layer]
-        out, weight = _attend_beginning(begun, query_QTD[:, tokens] * scaling, mask)
-        share = torch.sigmoid(weight - weight_TQ[tokens])[..., None].to(out.dtype)
-        out_TQD[tokens] = torch.lerp(out_TQD[tokens], out, share)
     for index, chunk in enumerate(step.chunks):
         out_TQD[chunk.tokens] = _attend_chunk(
             step.cache.read(layer, chunk.row, chunk.end),
@@ -303,60 +311,62 @@ def _packed_attention(
 
 
 def _attend_chunk(
-    row_2HSD: torch.Tensor, query_QTD: torch.Tensor, mask: torch.Tensor, scaling: float
+    row: Pair, query_QTD: torch.Tensor, mask: torch.Tensor, scaling: float
 ) -> torch.Tensor:
     """Several tokens of one row: (T, Q, D)."""
     # The query heads of a key-value head are folded together, as if they were more tokens.
-    folded = query_QTD.reshape(1, row_2HSD.shape[1], -1, query_QTD.shape[-1])
-    keys, values = row_2HSD[:, None]
+    folded = query_QTD.reshape(1, len(row.keys), -1, query_QTD.shape[-1])
+    keys, values = row.keys[None], row.values[None]
     attended = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling)
     return attended.reshape(query_QTD.shape).transpose(0, 1)
 
 
-def _attend_run(
-    run: _Run, blocks: list[torch.Tensor], query_QND: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token for each row, in one product a block: (N, Q, D), and the weight (N, Q) of it all.
-
-    The weight is the logarithm of the sum of the scores' exponentials.
-    """
-    _, _, heads, _, size = blocks[0].shape
+def _attend_ones(
+    step: _Step, layer: int, query_QND: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """One token for each of some rows: (N, Q, D)."""
+    blocks = step.cache.blocks[layer]
+    heads = blocks[0].keys.shape[1]
     # The query heads of a key-value head are folded together: one product, no repeated keys.
-    folded = query_QND.transpose(0, 1).reshape(len(run.tokens), heads, -1, size)
-    query_RHGD = folded.new_zeros(len(run.ends), *folded.shape[1:])
-    query_RHGD[run.places] = folded
-    reached = [
-        block[:, run.rows, :, : run.longest - start]
-        for start, block in zip(range(0, run.longest, BLOCK), blocks, strict=False)
-    ]
-    scores = torch.cat([query_RHGD @ keys.transpose(2, 3) for keys, _ in reached], dim=-1) + mask
-    shares = scores.softmax(-1)
-    out_RHGD = torch.zeros_like(query_RHGD, dtype=torch.float32)
-    for (_, values), part in zip(reached, torch.split(shares, BLOCK, dim=-1), strict=True):
-        out_RHGD += part @ values
-    out = out_RHGD[run.places].flatten(1, 2).to(query_QND.dtype)
-    return out, _weight(scores, shares)[run.places].flatten(1)
+    query_NHGD = query_QND.transpose(0, 1).unflatten(1, (heads, -1))  # type: ignore[no-untyped-call]
+    scores_NHGS = mask.expand(*query_NHGD.shape[:3], -1).clone()
+    for ones, beginning in step.together:
+        scores = _by_head(query_NHGD[ones]) @ beginning.layers[layer].keys.transpose(1, 2)
+        scores_NHGS[ones, :, :, : beginning.length] += _by_token(scores, query_NHGD)
+    for run in step.runs:
+        keys = blocks[run.block].keys[run.rows, :, : run.length]
+        scores = _by_row(query_NHGD, run) @ keys.transpose(2, 3)
+        scores_NHGS[run.ones, :, :, run.positions] += scores[run.places]
+    shares_NHGS = scores_NHGS.softmax(-1)
+    out_NHGD = torch.zeros_like(query_NHGD, dtype=torch.float32)
+    for ones, beginning in step.together:
+        shares = _by_head(shares_NHGS[ones, :, :, : beginning.length])
+        out_NHGD[ones] += _by_token(shares @ beginning.layers[layer].values, query_NHGD)
+    for run in step.runs:
+        values = blocks[run.block].values[run.rows, :, : run.length]
+        shares = _by_row(shares_NHGS[..., run.positions], run)
+        out_NHGD[run.ones] += (shares @ values)[run.places]
+    return out_NHGD.flatten(1, 2).to(query_QND.dtype)
 
 
-def _attend_beginning(
-    begun_2HSD: torch.Tensor, query_QND: torch.Tensor, mask: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token for each of some rows over what they all begin with, as `_attend_run` has it."""
-    keys, values = begun_2HSD
-    scores = query_QND.reshape(len(keys), -1, keys.shape[-1]) @ keys.transpose(1, 2)
-    if mask is not None:
-        scores = scores + mask
-    shares = scores.softmax(-1)
-    out = (shares @ values).view(query_QND.shape).transpose(0, 1)
-    return out, _weight(scores, shares).view(query_QND.shape[:2]).t()
+def _by_row(of_ones: torch.Tensor, run: _Run) -> torch.Tensor:
+    """From (N, H, G, S) to (R, H, G, S), of a run's rows; zeros for those that are idle."""
+    if isinstance(run.places, slice):
+        return of_ones[run.ones]
+    rows = of_ones.new_zeros(run.rows.stop - run.rows.start, *of_ones.shape[1:])
+    rows[run.places] = of_ones[run.ones]
+    return rows
 
 
-def _weight(scores: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the sum of the scores' exponentials, whose shares are known: score - log(share).
+def _by_head(of_tokens: torch.Tensor) -> torch.Tensor:
+    """From (N, H, G, S) to (H, N * G, S): one product for all tokens."""
+    return of_tokens.transpose(0, 1).flatten(1, 2)
 
-    Of the largest, by which nothing is lost; a third of the time that `logsumexp` takes.
-    """
-    return scores.amax(-1).float() - shares.amax(-1).float().log()
+
+def _by_token(of_heads: torch.Tensor, like_NHGD: torch.Tensor) -> torch.Tensor:
+    """And back."""
+    heads, _, size = of_heads.shape
+    return of_heads.view(heads, -1, like_NHGD.shape[2], size).transpose(0, 1)
 
 
 def _no_mask(*_: object, **__: object) -> None:
