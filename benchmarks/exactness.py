@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from contenders import MODEL, Shape, workload
 from redpencil import provenance
 from redpencil.engine import Sampling
 from redpencil.engine.local import LocalEngine
 from redpencil.engine.weights import load_base
-from rollout import MODEL, Shape, workload
 
 PERCENTILES = (50, 90, 99, 100)
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from contenders import MODEL
 from redpencil import provenance
 from redpencil.bounds import random_edits
 from redpencil.checkers import PythonChecker
@@ -32,7 +33,7 @@ from redpencil.train.head import score_only_labels
 from redpencil.train.loop import new_adapter
 from redpencil.train.rows import score_rows
 from redpencil.train.tokens import trace_tokens
-from rollout import MODEL, apart, record
+from rollout import apart, record
 
 
 class Rows(NamedTuple):

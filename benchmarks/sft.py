@@ -21,6 +21,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
+from contenders import MODEL
 from redpencil import provenance
 from redpencil.checkers import PythonChecker
 from redpencil.demos import broken_variants, demonstrate
@@ -32,7 +33,7 @@ from redpencil.train.loop import new_adapter
 from redpencil.train.sft import padded_batch
 from redpencil.train.tokens import trace_tokens
 from redpencil.types import Trace
-from rollout import MODEL, apart, record
+from rollout import apart, record
 
 Batch = dict[str, torch.Tensor]
 
