@@ -26,6 +26,7 @@ SIZES = Dimensions(
 BATCH, LENGTH, SCORED, RANK = 3, 50, 7, 8
 PUBLISHED = {
     "quickstart": 134_515_008,
+    "in-place": 134_515_008,
     "smollm2-135m": 134_515_008,
     "paper-llama-3.2-1b": 1_235_814_400,
     "paper-llama-3.2-3b": 3_212_749_824,
@@ -122,6 +123,16 @@ def test_larger_models_and_more_work_cost_more() -> None:
     assert sft.written == 0
     # Written alone, a token takes all the weights' reading; what is shown is only computed.
     assert sampling.seconds(machine) > sampling.flops / (machine.flops * machine.utilisation)
+
+
+def test_first_commands_cost_a_command_and_its_line_alone() -> None:
+    recipe = read("in-place")
+    assert (recipe.grpo.rules.max_turns, recipe.grpo.traces_per_backward) == (1, recipe.grpo.group)
+    work = recipe.workload
+    assert work is not None
+    alone = work.first_tokens * (1 - 1 / recipe.grpo.group)
+    sampling = cost.cost(recipe)[1]
+    assert sampling.tokens == 24 * 256 * (cost.trace_tokens(work, 2) - alone)
 
 
 def test_the_papers_demonstrations_have_about_the_papers_tokens() -> None:

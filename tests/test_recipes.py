@@ -41,6 +41,7 @@ SOURCE = re.compile(r"  # (paper|model|ours: (?!not reported$)\w+)\b")
 def test_there_is_one_for_each_model() -> None:
     assert set(names()) >= {
         "quickstart",
+        "in-place",
         "smollm2-135m",
         "paper-llama-3.2-1b",
         "paper-llama-3.2-3b",

@@ -76,7 +76,7 @@ class GrpoRecipe(Value, frozen=True):
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Steps in which the rate rises from 0: Adam's first are as long whatever the gradient."""
     decay_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """The last steps, in which the rate falls to 0 along a cosine: a policy that swings settles."""
+    """The last steps, in which the rate falls to 0 along a cosine."""
     kl: Amount = 0.01
     """Weight of the divergence from the SFT policy (paper)."""
     clip: Amount = 0.2
