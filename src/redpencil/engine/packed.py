@@ -205,12 +205,11 @@ class _Step:
         """Those between which few rows are idle."""
         groups: list[list[int]] = []
         for place in ones:
-            if groups:
-                idle = self.ones[place].row - self.ones[groups[-1][-1]].row - 1
-                if idle * length <= _IDLE:
-                    groups[-1].append(place)
-                    continue
-            groups.append([place])
+            row = self.ones[place].row
+            if groups and (row - self.ones[groups[-1][-1]].row - 1) * length <= _IDLE:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
         return groups
 
     def _run(self, group: list[int], block: int) -> _Run:
