@@ -15,6 +15,7 @@ ROLLOUT = Path(__file__).parents[1] / "benchmarks" / "rollout.py"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_rollout_measures_contenders_side_by_side(tmp_path: Path) -> None:
     names = ["reencode", "padded_cache", "packed_bf16", "packed_fp32", "constrained"]
     file = tmp_path / "numbers.json"
