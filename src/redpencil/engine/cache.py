@@ -20,11 +20,7 @@ BLOCK = 256
 
 
 class Pair(NamedTuple):
-    """Keys and values, of shape (H, S, D) for one row, (R, H, S, D) for all.
-
-    In memory a number of the keys has its positions side by side, not a position its numbers: a
-    product with a query then reads them in order, as one with the shares reads the values.
-    """
+    """Keys and values, of shape (H, S, D) for one row, (R, H, S, D) for all."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -62,8 +58,10 @@ class Cache:
 
     What is their own lies in blocks for each layer: cut by position, not by row, so that a product
     over neighbouring rows reads whole blocks, which no layer below has to copy first, and sequences
-    grow without being moved. There are blocks for the rows that have been in use since the cache
-    was empty, which may be far fewer than there are.
+    grow without being moved. In memory a number of the keys has its positions side by side, a
+    position of the values its numbers: products with a query, and with its shares, read both in
+    order. There are blocks for the rows that have been in use since the cache was empty, which may
+    be far fewer than there are.
     """
 
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
