@@ -125,14 +125,16 @@ def test_larger_models_and_more_work_cost_more() -> None:
     assert sampling.seconds(machine) > sampling.flops / (machine.flops * machine.utilisation)
 
 
-def test_first_commands_cost_a_command_and_its_line_alone() -> None:
+def test_traces_that_reinforcement_ends_sooner_cost_less_in_it_alone() -> None:
     recipe = read("in-place")
-    assert (recipe.grpo.rules.max_turns, recipe.grpo.traces_per_backward) == (1, recipe.grpo.group)
     work = recipe.workload
     assert work is not None
+    assert work.grpo_turns is not None
+    _, sampling, _, update, evaluation = cost.cost(recipe)
     alone = work.first_tokens * (1 - 1 / recipe.grpo.group)
-    sampling = cost.cost(recipe)[1]
-    assert sampling.tokens == 24 * 256 * (cost.trace_tokens(work, 2) - alone)
+    first = cost.trace_tokens(work, work.grpo_turns) - alone
+    assert sampling.tokens == update.tokens == pytest.approx(24 * 256 * first)
+    assert evaluation.tokens == work.eval_programs * cost.trace_tokens(work, work.turns)
 
 
 def test_the_papers_demonstrations_have_about_the_papers_tokens() -> None:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import msgspec
 
 from redpencil.errors import UsageError
-from redpencil.recipes import Dimensions, GrpoRecipe, Recipe, Workload
+from redpencil.recipes import Dimensions, Recipe, Workload
 from redpencil.types import Value
 
 _BF16 = 2
@@ -157,7 +157,7 @@ def _reinforcement(recipe: Recipe, sizes: Dimensions, work: Workload) -> list[St
     grpo = recipe.grpo
     together = grpo.tasks_per_step * grpo.group
     traces = grpo.steps * together
-    work = msgspec.structs.replace(work, turns=min(work.turns, _most_turns(grpo)))
+    work = msgspec.structs.replace(work, turns=work.grpo_turns or work.turns)
     tokens, pairs = _computed(work, work.turns, min(grpo.group, grpo.traces_per_backward))
     scored = work.turns * work.action_tokens
     weights, adapter = _BF16 * parameters(sizes), _adapter_bytes(recipe, sizes)
@@ -204,11 +204,6 @@ def _sampling(
         read=traces * read,
         memory=weights + at_once * length * cache,
     )
-
-
-def _most_turns(grpo: GrpoRecipe) -> int:
-    """Of a trace; a command whose line is an action of its own has two."""
-    return grpo.rules.max_turns * (2 if grpo.method == "in-place" else 1)
 
 
 def _computed(work: Workload, turns: float, group: int) -> tuple[float, float]:

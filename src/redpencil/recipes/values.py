@@ -166,6 +166,8 @@ class Workload(Value, frozen=True):
     action_tokens: Positive
     """Mean tokens of an action."""
     eval_programs: Count
+    grpo_turns: Positive | None = None
+    """`turns` in reinforcement, where its rules end traces sooner."""
 
 
 class Recipe(Value, frozen=True):
