@@ -139,6 +139,7 @@ class _Step:
     starts: list[int]
     counts: list[int]
     masks: dict[tuple[int | None, int | None], torch.Tensor] = field(default_factory=dict)
+    """Those made so far, by chunk (None: of all that go on by one token) and window."""
 
     @cached_property
     def ends(self) -> list[int]:
@@ -326,12 +327,13 @@ def _attend_ones(
     """One token for each of some rows: (N, Q, D)."""
     blocks = step.cache.blocks[layer]
     heads = blocks[0].keys.shape[1]
+    groups, size = len(query_QND) // heads, query_QND.shape[-1]
     # The query heads of a key-value head are folded together: one product, no repeated keys.
-    query_NHGD = query_QND.transpose(0, 1).unflatten(1, (heads, -1))  # type: ignore[no-untyped-call]
+    query_NHGD = query_QND.transpose(0, 1).reshape(-1, heads, groups, size)
     scores_NHGS = mask.expand(*query_NHGD.shape[:3], -1).clone()
     for ones, beginning in step.together:
         scores = _by_head(query_NHGD[ones]) @ beginning.layers[layer].keys.transpose(1, 2)
-        scores_NHGS[ones, :, :, : beginning.length] += _by_token(scores, query_NHGD)
+        scores_NHGS[ones, :, :, : beginning.length] += _by_token(scores, groups)
     for run in step.runs:
         keys = blocks[run.block].keys[run.rows, :, : run.length]
         scores = _by_row(query_NHGD, run) @ keys.transpose(2, 3)
@@ -340,7 +342,7 @@ def _attend_ones(
     out_NHGD = torch.zeros_like(query_NHGD, dtype=torch.float32)
     for ones, beginning in step.together:
         shares = _by_head(shares_NHGS[ones, :, :, : beginning.length])
-        out_NHGD[ones] += _by_token(shares @ beginning.layers[layer].values, query_NHGD)
+        out_NHGD[ones] += _by_token(shares @ beginning.layers[layer].values, groups)
     for run in step.runs:
         values = blocks[run.block].values[run.rows, :, : run.length]
         shares = _by_row(shares_NHGS[..., run.positions], run)
@@ -362,10 +364,9 @@ def _by_head(of_tokens: torch.Tensor) -> torch.Tensor:
     return of_tokens.transpose(0, 1).flatten(1, 2)
 
 
-def _by_token(of_heads: torch.Tensor, like_NHGD: torch.Tensor) -> torch.Tensor:
+def _by_token(of_heads: torch.Tensor, groups: int) -> torch.Tensor:
     """And back."""
-    heads, _, size = of_heads.shape
-    return of_heads.view(heads, -1, like_NHGD.shape[2], size).transpose(0, 1)
+    return of_heads.view(len(of_heads), -1, groups, of_heads.shape[-1]).transpose(0, 1)
 
 
 def _no_mask(*_: object, **__: object) -> None:
