@@ -83,8 +83,9 @@ def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(
         f"model = '{tiny_model}'\n"
         "[sft]\nbatch = 6\nepochs = 2\nlearning_rate = 3e-2\ncontext = 1024\n"
-        "[grpo]\ntasks = ['builtin:validation']\nsteps = 2\ntasks_per_step = 2\ngroup = 2\n"
-        "traces_per_backward = 2\nrules.max_turns = 2\ncontext = 1024\nkl = 0\n"
+        "[grpo]\ntasks = ['builtin:validation']\nsteps = 2\ntasks_per_step = 2\ngroup = 4\n"
+        "traces_per_backward = 2\nrules.max_turns = 2\ncontext = 1024\nkl = 0.1\n"
+        "decoding = 'well-formed'\nrules.reward.noop = -0.5\nlearning_rate = 1e-3\n"
     )
     return path
 
@@ -118,17 +119,23 @@ def test_two_processes_fine_tune_as_one_does(recipe: Path, demos: Path, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_sample_as_one_does(recipe: Path, demos: Path, tmp_path: Path) -> None:
+def test_two_processes_reinforce_as_one_does(recipe: Path, demos: Path, tmp_path: Path) -> None:
     launch(1, "sft", "--recipe", recipe, "--demos", demos, "--out", tmp_path)
 
-    def sampled(count: int) -> list[tuple[str, int, list[str]]]:
+    def reinforced(count: int) -> tuple[list[tuple[object, ...]], list[float]]:
         out = tmp_path / f"rl-{count}"
         launch(count, "rl", "--recipe", recipe, "--adapter", tmp_path / "adapter", "--out", out)
-        return [
-            (trace.task.id, trace.seed, [turn.action for turn in trace.turns])
-            for trace in read_jsonl(out / "traces.jsonl", Trace)
+        traces = read_jsonl(out / "traces.jsonl", Trace)
+        rows = read_jsonl(out / "metrics.jsonl", dict[str, float])
+        sampled = [
+            (trace.task.id, trace.seed, *[turn.action for turn in trace.turns]) for trace in traces
         ]
+        updates = [row[name] for row in rows if "loss" in row for name in ("loss", "grad_norm")]
+        return sampled, updates
 
-    one, two = sampled(1), sampled(2)
-    assert len(one) == len(two) == 8
-    assert two[:4] == one[:4]
+    (one, updates), (two, same) = reinforced(1), reinforced(2)
+    assert len(one) == 16
+    assert two == one
+    assert len(updates) == 4
+    assert min(updates[1::2]) > 1e-3
+    assert same == pytest.approx(updates, rel=1e-4)
