@@ -100,6 +100,27 @@ def test_giving_up_costs_what_the_rule_says_and_being_done_nothing(double: Task)
     assert rewards(play(double, FIX, EXIT, rules=rules)) == [1.0, 0.0]
 
 
+def test_coming_nearer_is_paid_and_going_away_costs_as_much(double: Task) -> None:
+    rules = EditRules(reward=RewardRule(nearer=0.25))
+    moves = [
+        "### ADDL 1 >>># doubles",
+        "### ADDL 1 >>># really",
+        "### REPL 2 >>># truly",
+        "### REPL 4 >>>    return n * 2",
+        "### DELL 1",
+        EXIT,
+    ]
+    assert rewards(play(double, *moves, rules=rules)) == [-0.25, -0.25, 0.0, 1.25, 0.25, 0.0]
+    assert rewards(play(double, *moves)) == [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+
+
+def test_without_a_solution_nothing_can_come_nearer(double: Task) -> None:
+    unknown = msgspec.structs.replace(double, solution=None)
+    EditEnv(unknown, CHECKER)
+    with pytest.raises(UsageError, match=r"has no solution: leave out rules\.reward\.nearer"):
+        EditEnv(unknown, CHECKER, EditRules(reward=RewardRule(nearer=0.25)))
+
+
 def test_turns_that_change_nothing_may_end_an_episode(double: Task) -> None:
     same = "### REPL 1 >>>def double(n):"
     rules = EditRules(idle_turns=2)

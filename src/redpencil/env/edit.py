@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rapidfuzz.distance import Levenshtein
+
 from redpencil import editor
 from redpencil.checkers import Checker, judge
 from redpencil.env.protocol import PASS_MESSAGE, Decoding, EditRules, Step, broken_page
@@ -31,10 +33,13 @@ class EditEnv:
         """Prepare an episode.
 
         Raises:
-            UsageError: the task has no broken program.
+            UsageError: the task has no broken program, or the rules pay for coming nearer to a
+                solution that it has not.
         """
         self.task = task
         self.rules = rules or EditRules()
+        if self.rules.reward.nearer and task.solution is None:
+            raise UsageError(f"{task.id} has no solution: leave out rules.reward.nearer")
         self._page = broken_page(task)
         self._seen = {self._page}
         self._checker = checker
@@ -95,6 +100,8 @@ class EditEnv:
         if self._verdict.solved and not self._paid:
             reward += rule.solve
             self._paid = True
+        if rule.nearer:
+            reward += rule.nearer * (self._distance(self._page) - self._distance(page))
         self._turns += 1
         self._idle = self._idle + 1 if page == self._page else 0
         self._page = page
@@ -117,6 +124,10 @@ class EditEnv:
             return edit, editor.apply(self._page, edit), ""
         except (ParseError, ApplyError) as problem:
             return edit, self._page, str(problem)
+
+    def _distance(self, page: Page) -> int:
+        """The fewest commands that turn a page into the solution."""
+        return Levenshtein.distance(page, editor.load_page(self.task.solution or ""))
 
     def _parse(self, action: str) -> Edit:
         return editor.parse(action)

@@ -18,7 +18,7 @@ those that lead to a page which the episode has not been at."""
 
 
 class RewardRule(Value, frozen=True):
-    """Rewards per turn (paper, section on RLVR); the no-op cost is ours and off by default."""
+    """Rewards per turn (paper, section on RLVR); those that are 0 by default are ours."""
 
     solve: float = 1.0
     """Paid once, in the turn whose page first passes every test."""
@@ -30,6 +30,10 @@ class RewardRule(Value, frozen=True):
     """For a command that leaves the page as it was."""
     given_up: float = 0.0
     """For EXIT on a page that fails visible tests."""
+    nearer: float = 0.0
+    """For each command by which the solution is nearer than before, and as much off for each by
+    which it is further away. What an episode earns by it is settled by its first and last page,
+    so that no detour pays (potential-based shaping: Ng, Harada and Russell, 1999)."""
 
 
 class EditRules(Value, frozen=True):
